@@ -176,12 +176,13 @@ class Attention(KeepsFloat32):
         band = max(self.sliding_window // 4, 16)
         width = band + reach + (self._entries_read(layout) if entries else 0)
         outputs = []
+        sinks = self.sinks.clone()  # torch's FLOP counter cannot hook a parameter in inference mode
         most = min(LOGIT_ELEMENTS // (b * h * width), RANGE_QUERIES)
         for begin, stop, block in query_ranges(s, band, most):
             bands = keys[:, begin : stop + reach].unfold(1, block + reach, block)
             bias = layout.window_bias(begin, stop, block)
             far, far_bias = self._read(entries, selection, layout, begin, stop) if entries else (None, None)
-            outputs.append(self.core(q[:, begin:stop], bands, bias, far, far_bias, self.sinks)[0])
+            outputs.append(self.core(q[:, begin:stop], bands, bias, far, far_bias, sinks)[0])
         return torch.cat(outputs, dim=1)
 
     def _visible(self, layout: Layout) -> Visible:

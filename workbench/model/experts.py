@@ -6,7 +6,6 @@ Axes: t tokens, d hidden_size, e experts, k chosen experts, i moe_intermediate_s
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from workbench.model.precision import KeepsFloat32
@@ -135,7 +134,7 @@ class MoE(nn.Module):
         self.shared_experts = SharedExpert(config)
 
     def forward(self, x: Tensor, input_ids: Tensor) -> Tensor:
-        tokens = rearrange(x, "b s d -> (b s) d")
+        tokens = x.flatten(0, 1)
         weights, experts = self.gate(tokens, input_ids.flatten())
         y = self.experts(tokens, weights, experts) + self.shared_experts(tokens)
-        return rearrange(y, "(b s) d -> b s d", b=len(x))
+        return y.view(x.shape)

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from workbench.model.norms import inverse_rms
@@ -34,8 +33,8 @@ def collapse(streams: Tensor, pre: Tensor) -> Tensor:
 
     Shapes: streams (b, s, n, d), pre (b, s, n) -> (b, s, d).
     """
-    x = torch.bmm(rearrange(pre, "b s n -> (b s) 1 n"), streams.float().flatten(0, 1))
-    return rearrange(x, "(b s) 1 d -> b s d", b=len(streams)).to(streams.dtype)
+    x = torch.bmm(pre.flatten(0, 1).unsqueeze(1), streams.float().flatten(0, 1))
+    return x.view(*streams.shape[:2], -1).to(streams.dtype)
 
 
 def expand(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor) -> Tensor:

@@ -109,11 +109,12 @@ class Transformer(nn.Module):
             logits = self._read_logits(input_ids, counts, cache)
         return logits if padding is None else padding.restore(logits)
 
-    @torch.no_grad()
     def _read_logits(self, input_ids: Tensor, counts: Sequence[int], cache: Cache) -> Tensor:
+        # Made out here, so that the caller gets an ordinary tensor.
         logits = torch.empty(*input_ids.shape, self.v4.vocab_size, dtype=self.dtype, device=self.device)
-        for begin, streams in self.read(input_ids, counts, cache):
-            logits[:, begin : begin + streams.shape[1]] = self.lm_head(self.model.collapse(streams))
+        with torch.inference_mode():
+            for begin, streams in self.read(input_ids, counts, cache):
+                logits[:, begin : begin + streams.shape[1]] = self.lm_head(self.model.collapse(streams))
         return logits
 
     def streams(self, input_ids: Tensor, *, sample_ids: Tensor | None = None) -> Tensor:
@@ -121,11 +122,12 @@ class Transformer(nn.Module):
         recompute = self.recompute_activations and torch.is_grad_enabled()
         return self.model(input_ids, self._layout(input_ids, sample_ids), recompute=recompute)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def read(self, input_ids: Tensor, counts: Sequence[int], cache: Cache) -> Iterator[tuple[int, Tensor]]:
         """Read rows into a cache, some PASS_TOKENS at a time.
 
-        Row i has counts[i] tokens, at its left. Yields (begin, streams of tokens begin, begin + 1, ...).
+        Row i has counts[i] tokens, at its left. Yields (begin, streams of tokens begin, begin + 1, ...),
+        the streams as inference tensors: a graph for gradients refuses them.
         """
         rows, s = input_ids.shape
         step = max(PASS_TOKENS // rows, 1)

@@ -39,10 +39,14 @@ class Router(KeepsFloat32):
         self.e_score_correction_bias: Tensor
         self.register_buffer("e_score_correction_bias", torch.zeros(config.n_routed_experts))
 
-    def forward(self, x: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+    def affinity(self, x: Tensor) -> Tensor:
+        """a = sqrt(softplus(x Wᵀ)): (t, d) -> (t, e)."""
         affinity = F.softplus(F.linear(x, self.weight))
         # Far below zero softplus underflows, and the slope of the root at 0 would make NaN of a gradient.
-        affinity = affinity.clamp(min=torch.finfo(affinity.dtype).tiny).sqrt()
+        return affinity.clamp(min=torch.finfo(affinity.dtype).tiny).sqrt()
+
+    def forward(self, x: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        affinity = self.affinity(x)
         experts = self._choose(affinity, token_ids)
         chosen = affinity.gather(1, experts)
         return chosen / (chosen.sum(dim=-1, keepdim=True) + 1e-20) * self.scaling, experts

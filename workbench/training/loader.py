@@ -1,0 +1,80 @@
+"""Batches of packed rows, in an order that a seed and a position in the run determine.
+
+Axes: b rows, s tokens of a row.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.model.loss import IGNORED
+from workbench.training.packing import Piece, best_fit
+
+
+class Batch(NamedTuple):
+    """What `Transformer.loss` takes. Padding is a sample of its own, with labels that carry no loss.
+
+    Shapes: all (b, s).
+    """
+
+    input_ids: Tensor
+    sample_ids: Tensor
+    labels: Tensor
+
+
+class Loader:
+    """An endless stream of rows, reshuffled every epoch.
+
+    Which rows come at a place in the stream depends on the seed alone, not on how they are grouped into
+    batches; `position` is that place, and setting it resumes the stream there.
+
+    Args:
+        documents: token ids of each document.
+        row_tokens: length of a row.
+
+    Raises:
+        ValueError: as `packing.best_fit`.
+    """
+
+    def __init__(self, documents: Sequence[Sequence[int]], row_tokens: int, seed: int):
+        packed = best_fit([len(document) for document in documents], row_tokens)
+        self.rows = _tensors(documents, packed, row_tokens)
+        self.seed, self.position = seed, 0
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        """Rows of one epoch."""
+        return len(self.rows.input_ids)
+
+    def take(self, n_rows: int) -> Batch:
+        """The next rows. An epoch's last rows and the next one's first may share a batch."""
+        places = range(self.position, self.position + n_rows)
+        chosen = torch.tensor([self._row(place) for place in places])
+        self.position += n_rows
+        return Batch(*(x[chosen] for x in self.rows))
+
+    def _row(self, place: int) -> int:
+        epoch, index = divmod(place, len(self))
+        if self._order is None or self._order[0] != epoch:
+            # torch's generators look at 32 bits of a seed; numpy's mix all numbers they are given.
+            self._order = epoch, np.random.default_rng((self.seed, epoch)).permutation(len(self))
+        return int(self._order[1][index])
+
+
+def _tensors(documents: Sequence[Sequence[int]], packed: Sequence[Sequence[Piece]], row_tokens: int) -> Batch:
+    ids = torch.zeros(len(packed), row_tokens, dtype=torch.long)
+    samples = torch.zeros_like(ids)
+    labels = torch.full_like(ids, IGNORED)
+    for row, pieces in enumerate(packed):
+        at = 0
+        for sample, piece in enumerate(pieces):
+            end = at + piece.end - piece.begin
+            ids[row, at:end] = torch.tensor(documents[piece.document][piece.begin : piece.end])
+            samples[row, at:end] = sample
+            at = end
+        labels[row, :at] = ids[row, :at]
+        samples[row, at:] = len(pieces)
+    return Batch(ids, samples, labels)

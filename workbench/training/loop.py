@@ -1,0 +1,153 @@
+"""The training loop: every notebook and every rank runs this one.
+
+A run is a model, a loader and a recipe. It yields one row of numbers a step; what to do with them (a
+table, a picture, a progress bar) is the caller's. Killed at any point and started again with the same
+arguments, it goes on from its last checkpoint as if nothing had happened, to the bit.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from workbench.model import Transformer
+from workbench.model.loss import IGNORED
+from workbench.training.loader import Batch, Loader
+from workbench.training.parameter_groups import make_optimizers
+from workbench.training.routing import Routing
+from workbench.training.run_state import RunState, restore, save
+from workbench.training.schedules import BatchRamp, LearningRate
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: what must not change when a run is resumed.
+
+    Args:
+        batch: rows of a step.
+        micro_rows: rows of one forward pass; a step adds up the gradients of several.
+        clip_norm: the largest norm of all gradients together.
+        bias_step, balance_weight: of the two balance rules of the experts.
+        precision: "bf16" runs matrix products in bf16 under autocast, with fp32 weights.
+    """
+
+    rate: LearningRate
+    batch: BatchRamp
+    micro_rows: int = 8
+    clip_norm: float = 1.0
+    bias_step: float = 1e-3
+    balance_weight: float = 1e-4
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+def train(
+    model: Transformer,
+    loader: Loader,
+    recipe: Recipe,
+    *,
+    optimizers: Sequence[torch.optim.Optimizer] | None = None,
+    folder: str | Path | None = None,
+    checkpoint_every: int = 100,
+) -> Iterator[dict[str, Any]]:
+    """Train in place and yield each step's numbers; resume from `folder` if it holds a checkpoint.
+
+    A row has step, tokens (predicted so far), loss (nats a token, without the balance and MTP terms'
+    weights: as `model.loss` with the recipe's MTP weight), grad_norm, learning_rate, largest_load and
+    tokens_per_s.
+
+    Args:
+        optimizers: the report's Muon and AdamW if None.
+        folder: where checkpoints go; none are written if None. The last two are kept.
+
+    Raises:
+        ValueError: the checkpoint is of another configuration, recipe or data, or is damaged.
+        FloatingPointError: the loss or the gradient is not finite; the model is left as it was before
+            the step.
+    """
+    optimizers = make_optimizers(model, recipe.rate.peak) if optimizers is None else optimizers
+    state = RunState(model, optimizers, loader, identity(model, loader, recipe))
+    if folder is not None:
+        restore(state, Path(folder))
+    model.train()
+    with Routing(model) as routing:
+        while state.step < recipe.rate.total_steps:
+            begun = time.perf_counter()
+            row, tokens = _step(state, recipe, routing)
+            state.step += 1
+            state.tokens += tokens
+            if folder is not None and (
+                state.step % checkpoint_every == 0 or state.step == recipe.rate.total_steps
+            ):
+                save(state, Path(folder))
+            speed = tokens / (time.perf_counter() - begun)
+            yield {"step": state.step, "tokens": state.tokens, **row, "tokens_per_s": speed}
+
+
+def identity(model: Transformer, loader: Loader, recipe: Recipe) -> dict[str, Any]:
+    """What a checkpoint must agree with to be resumed."""
+    data = {"rows": len(loader), "row_tokens": loader.rows.input_ids.shape[1], "seed": loader.seed}
+    return {"model": model.config.to_dict(), "recipe": asdict(recipe), "data": data}
+
+
+def _step(state: RunState, recipe: Recipe, routing: Routing) -> tuple[dict[str, float], int]:
+    model, step = state.model, state.step
+    rate = recipe.rate(step)
+    batch = state.loader.take(recipe.batch(step))
+    total = n_predicted(batch)
+    loss = 0.0
+    for parts in zip(*(x.split(recipe.micro_rows) for x in batch), strict=True):
+        micro = Batch(*(x.to(model.device) for x in parts))
+        share = n_predicted(micro) / total
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            part = model.loss(
+                micro.input_ids,
+                labels=micro.labels,
+                sample_ids=micro.sample_ids,
+                mtp_weight=recipe.rate.mtp_weight(step),
+            )
+        rows = len(micro.input_ids)
+        balance = recipe.balance_weight * rows / len(batch.input_ids) * routing.balance_loss(rows)
+        # By predicted tokens; the MTP term, whose targets are one fewer a sample, is shared out alike.
+        (share * part + balance).backward()
+        loss += share * part.item()
+
+    norm = float(nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm))
+    if not math.isfinite(norm) or not math.isfinite(loss):
+        raise FloatingPointError(
+            f"train: step {step + 1} has loss {loss} and gradient norm {norm}; both must be finite; "
+            f"go back to a checkpoint with a lower rate"
+        )
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad()
+    largest = routing.update_biases(recipe.bias_step)
+    return {"loss": loss, "grad_norm": norm, "learning_rate": rate, "largest_load": largest}, total
+
+
+def n_predicted(batch: Batch) -> int:
+    """How many tokens of a batch are predicted: not the first of a sample, not padding."""
+    follows = batch.sample_ids[:, 1:] == batch.sample_ids[:, :-1]
+    return int((follows & (batch.labels[:, 1:] != IGNORED)).sum())
+
+
+def mean_loss(model: Transformer, batches: Sequence[Tensor | Batch]) -> float:
+    """The loss in nats a predicted token over held-out batches, without gradients."""
+    total, count = 0.0, 0
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        for batch in batches:
+            if isinstance(batch, Tensor):
+                batch = Batch(batch, torch.zeros_like(batch), batch)
+            n = n_predicted(batch)
+            total += n * model.loss(batch.input_ids, labels=batch.labels, sample_ids=batch.sample_ids).item()
+            count += n
+    model.train(was_training)
+    return total / count

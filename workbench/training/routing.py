@@ -1,0 +1,66 @@
+"""What the routers of a network did in a training step, for the two rules that keep experts balanced.
+
+Report: section 2.1 and section 4.2.2 (bias step 0.001, sequence balance weight 0.0001).
+Axes: b rows, s tokens, t tokens of all rows, e experts.
+"""
+
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from workbench.model import Transformer
+from workbench.model.balance import sequence_balance_loss, update_bias
+from workbench.model.experts import HashRouter, Router
+
+
+class Routing:
+    """Watches the learned routers of a model while it is entered.
+
+    Hash routers have nothing to balance. Activations must not be recomputed while it watches: a router
+    that runs twice would count twice.
+    """
+
+    def __init__(self, model: Transformer):
+        self.routers = [m for m in model.modules() if isinstance(m, Router) and not isinstance(m, HashRouter)]
+        self._counts = {router: torch.zeros(len(router.weight)) for router in self.routers}
+        self._seen: list[tuple[Tensor, Tensor]] = []
+
+    def __enter__(self) -> Self:
+        self._hooks = [router.register_forward_hook(self._note) for router in self.routers]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _note(self, router: nn.Module, inputs: tuple[Tensor, Any], output: tuple[Tensor, Tensor]) -> None:
+        assert isinstance(router, Router)
+        experts = output[1]
+        self._seen.append((router.affinity(inputs[0]), experts))
+        self._counts[router] += torch.bincount(experts.flatten().cpu(), minlength=len(router.weight))
+
+    def balance_loss(self, rows: int) -> Tensor:
+        """The mean over rows of Σ_e f_e P_e, summed over the routers, since this was last asked.
+
+        A row counts as one sequence, also where it packs several samples.
+        """
+        losses = [
+            sequence_balance_loss(affinity.unflatten(0, (rows, -1)), experts.unflatten(0, (rows, -1))).mean()
+            for affinity, experts in self._seen
+        ]
+        self._seen.clear()
+        return torch.stack(losses).sum() if losses else torch.zeros(())
+
+    def update_biases(self, bias_step: float) -> float:
+        """Step every router's bias; returns the largest load of any expert, over the mean."""
+        largest = 1.0
+        for router, counts in self._counts.items():
+            load = counts / counts.mean()
+            update_bias(router, load.to(router.weight.device), bias_step)
+            largest = max(largest, float(load.max()))
+            counts.zero_()
+        return largest

@@ -1,0 +1,134 @@
+"""Checkpoints of a run: everything that its next step depends on, in files that hold no code.
+
+A checkpoint is a folder step-00000100 with state.safetensors (weights, optimiser states, the random
+generator) and run.json (counters, and what the run is). It is written beside and renamed when whole, so
+a kill leaves the one before.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from workbench.model import Transformer
+from workbench.training.loader import Loader
+
+STATE, RUN = "state.safetensors", "run.json"
+KEPT = 2  # the newest checkpoints that stay
+
+
+@dataclass
+class RunState:
+    """A run between two steps. `identity` is what a checkpoint must share to be resumed."""
+
+    model: Transformer
+    optimizers: Sequence[torch.optim.Optimizer]
+    loader: Loader
+    identity: dict[str, Any]
+    step: int = 0
+    tokens: int = 0
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if path.suffix != ".tmp")
+
+
+def save(state: RunState, folder: Path) -> Path:
+    """Write a checkpoint and remove all but the last two."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"step-{state.step:08d}"
+    scratch = target.with_suffix(".tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(target, ignore_errors=True)
+    scratch.mkdir()
+    save_file(_tensors(state), scratch / STATE)
+    run = {
+        "step": state.step,
+        "tokens": state.tokens,
+        "position": state.loader.position,
+        "optimizers": [_settings(optimizer) for optimizer in state.optimizers],
+        "identity": state.identity,
+    }
+    (scratch / RUN).write_text(json.dumps(run, indent=1, default=str))
+    os.replace(scratch, target)
+    for old in checkpoints(folder)[:-KEPT]:
+        shutil.rmtree(old)
+    return target
+
+
+def restore(state: RunState, folder: Path) -> bool:
+    """Put a run where its newest checkpoint left it; False if there is none.
+
+    Raises:
+        ValueError: the checkpoint is damaged, or of a run with another configuration, recipe or data.
+    """
+    found = checkpoints(folder)
+    if not found:
+        return False
+    newest = found[-1]
+    try:
+        run = json.loads((newest / RUN).read_text())
+        tensors = load_file(newest / STATE)
+    except (OSError, ValueError, SafetensorError) as error:
+        earlier = found[-2].name if len(found) > 1 else "none"
+        raise ValueError(
+            f"restore: {newest} is damaged ({error}); needs a whole {STATE} and {RUN}; remove that folder to "
+            f"go on from the one before: {earlier}"
+        ) from error
+    ours = json.loads(json.dumps(state.identity, default=str))
+    if changed := _differences(run["identity"], ours):
+        raise ValueError(
+            f"restore: {newest} is of another run: {'; '.join(changed)}; give the same settings, or another "
+            f"folder for the new run"
+        )
+    _load(state, tensors)
+    for optimizer, settings in zip(state.optimizers, run["optimizers"], strict=True):
+        for group, values in zip(optimizer.param_groups, settings, strict=True):
+            group["lr"] = values["lr"]
+    state.step, state.tokens, state.loader.position = run["step"], run["tokens"], run["position"]
+    return True
+
+
+def _tensors(state: RunState) -> dict[str, Tensor]:
+    tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
+    for i, optimizer in enumerate(state.optimizers):
+        for index, values in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{index}.{key}": value for key, value in values.items()}
+    tensors["generator"] = torch.get_rng_state()
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    return [{"lr": group["lr"]} for group in optimizer.param_groups]
+
+
+def _load(state: RunState, tensors: dict[str, Tensor]) -> None:
+    state.model.load_state_dict(_under(tensors, "model."))
+    for i, optimizer in enumerate(state.optimizers):
+        values: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _under(tensors, f"optimizer.{i}.").items():
+            index, key = name.split(".", 1)
+            values.setdefault(int(index), {})[key] = tensor
+        optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
+    torch.set_rng_state(tensors["generator"])
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _differences(saved: Any, ours: Any, at: str = "") -> list[str]:
+    """Where two nested settings differ, as "path: saved value, now ours"."""
+    if isinstance(saved, dict) and isinstance(ours, dict):
+        names = sorted(saved.keys() | ours.keys())
+        return [d for name in names for d in _differences(saved.get(name), ours.get(name), f"{at}.{name}")]
+    return [] if saved == ours else [f"{at[1:]}: {saved} there, {ours} now"]

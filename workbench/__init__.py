@@ -3,12 +3,13 @@
 import importlib
 from types import ModuleType
 
-from workbench import accounting, report
+from workbench import accounting, chips, report
 from workbench.config import ModelConfig, load_config, presets
 
 __all__ = [
     "ModelConfig",
     "accounting",
+    "chips",
     "load_config",
     "model",
     "nb",

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from workbench import report
+from workbench.chips.command import app as chips_app
 from workbench.files import project_root
 
 app = typer.Typer(
@@ -17,6 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The V4 Workbench: DeepSeek-V4 rebuilt small, counted exactly, and held against its report.",
 )
+
+app.add_typer(chips_app, name="chips")
 
 OutputOption = Annotated[Path, typer.Option(help="The folder for what a run makes.")]
 

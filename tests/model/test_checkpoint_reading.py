@@ -34,9 +34,9 @@ def test_a_full_release_has_the_published_names_and_shapes(preset, n_tensors, st
     ours = {}
     for stored in plan(config, "official"):
         fmt = stored.block_format
-        ours[stored.name] = fmt.code_shape(*stored.shape) if fmt else stored.shape
+        ours[stored.name] = fmt.code_shape(stored.shape) if fmt else stored.shape
         if fmt:
-            ours[names.scale_name(stored.name)] = fmt.scale_shape(*stored.shape)
+            ours[names.scale_name(stored.name)] = fmt.scale_shape(stored.shape)
     listed = release(config.to_dict())
     assert len(ours) == n_tensors
     assert sum(math.prod(w.shape) * ITEM_BYTES[w.dtype] for w in listed.values()) == stored_bytes

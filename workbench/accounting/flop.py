@@ -150,9 +150,14 @@ def core_flop_per_entry(config: ModelConfig, *, absorbed: bool = True) -> float:
     return 2 * heads * (config.qk_nope_head_dim + config.qk_rope_head_dim + config.v_head_dim)
 
 
-def entries_attended(config: ModelConfig, context_tokens: Tokens, kind: str, ratio: int = 0) -> np.ndarray:
-    """Keys that the last of `context_tokens` tokens attends to in a layer of this kind and ratio."""
-    return _attended(config, kind, ratio, np.asarray(context_tokens, dtype=np.float64), summed=False)
+def entries_attended(
+    config: ModelConfig, context_tokens: Tokens, kind: str, ratio: int = 0, *, summed: bool = False
+) -> np.ndarray:
+    """Keys that the last of `context_tokens` tokens attends to in a layer of this kind and ratio.
+
+    With `summed`, all the tokens 1 … context_tokens together.
+    """
+    return _attended(config, kind, ratio, np.asarray(context_tokens, dtype=np.float64), summed)
 
 
 def _attended(config: ModelConfig, kind: str, ratio: int, n: np.ndarray, summed: bool) -> np.ndarray:

@@ -1,217 +1,139 @@
-"""Small floating-point formats as tables, and the blocks that share a scale.
+"""The table of formats, and `quantize`, which rounds a tensor to one of them.
 
-A format is a row of `ELEMENTS`: how a code of a few bits splits into sign, exponent and mantissa, and
-which codes mean something else. A row of `FORMATS` says how many neighbours share one scale.
-Everything here works on plain uint8 codes; who stores them chooses the container.
+Each row names what libraries leave to habit: the rule of the scale, ties, the order of operations, and what
+guards a block of zeros. `dataclasses.replace(FORMATS["mxfp4"], name="mine", ties="away")` makes another.
 
-V4's rule, for both of its formats: the scale is the smallest power of two at which no value of the
-block is clipped. Report: section 3.4 (FP4) and the checkpoint's config.json (`scale_fmt` "ue8m0").
+Blocks run along the last axis, which products sum over: of weights (out, in) and of activations (..., in).
 """
 
-from dataclasses import dataclass
-from functools import cached_property
+import difflib
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange, reduce, repeat
 from torch import Tensor
 
+from workbench.quant.affine import AffineFormat
+from workbench.quant.blocks import BlockFormat
+from workbench.quant.cast import CastFormat
+from workbench.quant.elements import ELEMENTS as E
+from workbench.quant.fixed_point import FixedPointFormat
+from workbench.quant.hif4 import HiF4Format
+from workbench.quant.integers import INT4, INT8, INT16, INT31
+from workbench.quant.kv_entry import KVEntryFormat
+from workbench.quant.nvfp4 import TwoLevelFormat
+from workbench.quant.quantized import Format, Quantized, Specials
 
-@dataclass(frozen=True)
-class ElementFormat:
-    """One number of `bits` bits: an optional sign, then the exponent field, then the mantissa.
+_FP8, _FNUZ, _FP4, _E8M0, _UE4M3 = (E[name] for name in ("e4m3fn", "e4m3fnuz", "e2m1", "e8m0", "ue4m3"))
 
-    A code with exponent field e and mantissa field m is (1 + m / 2^mantissa_bits) · 2^(e - bias). With
-    `has_subnormals`, e = 0 means m / 2^mantissa_bits · 2^(1 - bias): zero and its neighbours.
-    """
+# What guards a block of zeros, or of nearly nothing.
+_DEEPSEEK: dict[str, Any] = dict(least_amax=1e-4)
+_V4_FP4: dict[str, Any] = dict(least_amax=6 * 2.0**-126)
+_V41_KV: dict[str, Any] = dict(least_amax=6 * 2.0**-9)
+_MX: dict[str, Any] = dict(least_scale=2.0**-127)  # code 0 of E8M0
+_NVIDIA: dict[str, Any] = dict(least_scale=2.0**-9)  # the least E4M3; torchao has 2^-6
+_INTEGER: dict[str, Any] = dict(least_scale=2.0**-126)  # ours: no vendor names one
 
-    exponent_bits: int
-    mantissa_bits: int
-    bias: int
-    is_signed: bool = True
-    has_subnormals: bool = True
-    nan_codes: tuple[int, ...] = ()
+# DeepSeek's weights end where their matrix ends; other blocks have to divide.
+_WEIGHT: dict[str, Any] = dict(**_DEEPSEEK, cuts_blocks=True)
 
-    @property
-    def bits(self) -> int:
-        return self.is_signed + self.exponent_bits + self.mantissa_bits
+# name, element, rows, columns, scale, rule, ties, order, guard
+V4_WEIGHT = BlockFormat("fp8_e4m3_128x128_ue8m0", _FP8, 128, 128, _E8M0, "rceil", "even", "div", **_WEIGHT)
+V4_EXPERT = BlockFormat("mxfp4_v4", _FP4, 1, 32, _E8M0, "rceil", "even", "div", **_V4_FP4)
+_KV_FP8 = BlockFormat("fp8_e4m3_1x64_ue8m0", _FP8, 1, 64, _E8M0, "rceil", "even", "div", **_DEEPSEEK)
 
-    @cached_property
-    def values(self) -> Tensor:
-        """What every code means, in fp32, in the order of the codes.
-
-        Shapes: -> (2 ** bits,).
-        """
-        code = torch.arange(2**self.bits)
-        mantissa = code % 2**self.mantissa_bits
-        exponent = (code >> self.mantissa_bits) % 2**self.exponent_bits
-        is_subnormal = (exponent == 0) & self.has_subnormals
-        significand = mantissa + torch.where(is_subnormal, 0, 2**self.mantissa_bits)
-        power = torch.where(is_subnormal, 1, exponent) - self.bias - self.mantissa_bits
-        value = torch.ldexp(significand.double(), power.double())
-        if self.is_signed:
-            value = torch.where(code >= 2 ** (self.bits - 1), -value, value)
-        value[list(self.nan_codes)] = torch.nan
-        return value.float()
-
-    @property
-    def largest(self) -> float:
-        """The largest finite value."""
-        return float(self.values.nan_to_num(nan=0).max())
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """The value of each code, exactly.
-
-        Shapes: uint8 (...) -> fp32 (...).
-        """
-        values = self.values.to(codes.device)
-        return values.index_select(0, codes.flatten().int()).view(codes.shape)
-
-    def encode(self, x: Tensor) -> Tensor:
-        """The nearest code, ties to the even one; values past the largest become the largest.
-
-        Shapes: float (...) -> uint8 (...).
-
-        Raises:
-            ValueError: the format has no sign bit or no zero, so that nearest is not defined here; or x
-                holds a NaN and the format has no code for it.
-        """
-        if not (self.is_signed and self.has_subnormals):
-            raise ValueError(
-                f"encode: {self} has no sign or no zero; scales come out of encode_blocks, which picks "
-                f"powers of two"
-            )
-        x = x.float()
-        is_nan = x.isnan()
-        if not self.nan_codes and is_nan.any():
-            raise ValueError(
-                f"encode: got {int(is_nan.sum())} NaN; this {self.bits}-bit format has no code for NaN; "
-                f"replace them first"
-            )
-        magnitude = x.abs().clamp(max=self.largest).nan_to_num(nan=0)
-        # frexp puts the significand in [1/2, 1), the format in [1, 2).
-        exponent = (torch.frexp(magnitude).exponent - 1).clamp(min=1 - self.bias)
-        steps = torch.ldexp(magnitude, self.mantissa_bits - exponent).round().int()
-        # A significand that rounds up to 2 carries into the exponent field by itself. Zero has no exponent.
-        code = torch.where(steps == 0, 0, (exponent + self.bias - 1 << self.mantissa_bits) + steps)
-        code = code + (x.signbit().int() << (self.bits - 1))
-        if self.nan_codes:
-            code = torch.where(is_nan, self.nan_codes[0], code)
-        return code.to(torch.uint8)
-
-
-ELEMENTS = {
-    "e4m3fn": ElementFormat(exponent_bits=4, mantissa_bits=3, bias=7, nan_codes=(0x7F, 0xFF)),
-    "e2m1": ElementFormat(exponent_bits=2, mantissa_bits=1, bias=1),
-    "e8m0": ElementFormat(
-        exponent_bits=8, mantissa_bits=0, bias=127, is_signed=False, has_subnormals=False, nan_codes=(0xFF,)
+_ROWS: tuple[Format, ...] = (
+    # One scale a tensor: the baseline that V3's blocks replace.
+    BlockFormat("fp8_e4m3_tensor", _FP8, None, None, None, "amax", "even", "div", **_DEEPSEEK),
+    # V3: activations by 1 × 128, weights by 128 × 128, fp32 scales; the inputs of the products after
+    # attention, kept for the backward pass, in 12 bits. Then V3's blocks in the FP8 of AMD's MI300X.
+    BlockFormat("fp8_e4m3_1x128", _FP8, 1, 128, None, "amax", "even", "div", **_DEEPSEEK),
+    BlockFormat("fp8_e4m3_128x128", _FP8, 128, 128, None, "amax", "even", "div", **_WEIGHT),
+    BlockFormat("e5m6_token", E["e5m6"], 1, None, None, "amax", "even", "mul_inv", **_DEEPSEEK),
+    BlockFormat("fp8_e4m3fnuz_1x128", _FNUZ, 1, 128, None, "amax", "even", "div", **_DEEPSEEK),
+    BlockFormat("fp8_e4m3fnuz_128x128", _FNUZ, 128, 128, None, "amax", "even", "div", **_WEIGHT),
+    # V3.1 and V4: powers of two, in the activations of both and in the weights that are not experts.
+    BlockFormat("fp8_e4m3_1x128_ue8m0", _FP8, 1, 128, _E8M0, "rceil", "even", "div", **_DEEPSEEK),
+    V4_WEIGHT,
+    V4_EXPERT,
+    _KV_FP8,
+    KVEntryFormat("kv_v4", _KV_FP8, E["bf16"], 448, 64),
+    # V4.1: smaller blocks, and compressed entries in FP4.
+    BlockFormat("fp8_e4m3_1x32_ue8m0", _FP8, 1, 32, _E8M0, "rceil", "even", "div", **_DEEPSEEK),
+    BlockFormat("fp8_e4m3_32x32_ue8m0", _FP8, 32, 32, _E8M0, "rceil", "even", "div", **_WEIGHT),
+    BlockFormat("kv_v41", _FP4, 1, 16, _UE4M3, "amax", "even", "div", **_V41_KV),
+    # OCP MX 1.0
+    BlockFormat("mxfp8_e4m3", _FP8, 1, 32, _E8M0, "floor", "even", "div", **_MX),
+    BlockFormat("mxfp8_e5m2", E["e5m2"], 1, 32, _E8M0, "floor", "even", "div", **_MX),
+    BlockFormat("mxfp6_e2m3", E["e2m3"], 1, 32, _E8M0, "floor", "even", "div", **_MX),
+    BlockFormat("mxfp6_e3m2", E["e3m2"], 1, 32, _E8M0, "floor", "even", "div", **_MX),
+    BlockFormat("mxfp4", _FP4, 1, 32, _E8M0, "floor", "even", "div", **_MX),
+    # What else is called MXFP4: by AMD Quark, torchao (CEIL), ModelOpt, microxcaling; and Ascend 950's E1M2.
+    BlockFormat("mxfp4_even", _FP4, 1, 32, _E8M0, "even", "even", "div", **_MX),
+    BlockFormat("mxfp4_ceil", _FP4, 1, 32, _E8M0, "ceil", "even", "div", **_MX),
+    BlockFormat("mxfp4_modelopt", _FP4, 1, 32, _E8M0, "rceil", "zero", "div", **_MX),
+    BlockFormat("mxfp4_microxcaling", _FP4, 1, 32, _E8M0, "floor", "away", "div", **_MX),
+    BlockFormat("mxfp4_e1m2", E["e1m2"], 1, 32, _E8M0, "floor", "even", "div", **_MX),
+    # NVFP4: two levels, one, and the better of mapping amax to 6 or to 4.
+    TwoLevelFormat("nvfp4", _FP4, 1, 16, _UE4M3, "amax", "even", "div", **_NVIDIA),
+    BlockFormat("nvfp4_single", _FP4, 1, 16, _UE4M3, "amax", "even", "div", **_NVIDIA),
+    TwoLevelFormat(
+        "nvfp4_46", _FP4, 1, 16, _UE4M3, "amax", "even", "div", **_NVIDIA, top_scale=256, targets=(6, 4)
     ),
-}
+    # Huawei: HiF4 and, as AscendC casts to it, HiF8.
+    HiF4Format("hif4"),
+    CastFormat("hif8", E["hif8"], "away", "saturate"),
+    # Ascend 910: W8A8 by channel and by token, W4A8, W4A4.
+    BlockFormat("int8_tensor", INT8, None, None, None, "amax", "even", "div", **_INTEGER),
+    BlockFormat("int8_channel", INT8, 1, None, None, "amax", "even", "div", **_INTEGER),
+    BlockFormat("int8_token", INT8, 1, None, None, "amax", "even", "div", **_INTEGER),
+    BlockFormat("int8_group128", INT8, 1, 128, None, "amax", "even", "div", **_INTEGER),
+    BlockFormat("int4_channel", INT4, 1, None, None, "amax", "even", "div", **_INTEGER),
+    BlockFormat("int4_token", INT4, 1, None, None, "amax", "even", "div", **_INTEGER),
+    BlockFormat("int4_group32", INT4, 1, 32, None, "amax", "even", "div", **_INTEGER),
+    BlockFormat("int4_group128", INT4, 1, 128, None, "amax", "even", "div", **_INTEGER),
+    AffineFormat("int8_token_asymmetric", INT8, "even"),
+    AffineFormat("int4_token_asymmetric", INT4, "even"),
+    # Cambricon MLU
+    FixedPointFormat("mlu_int8_pos", INT8, "position", "away"),
+    FixedPointFormat("mlu_int8_pos_scale", INT8, "position and scale", "away"),
+    FixedPointFormat("mlu_int8_offset", INT8, "offset", "away"),
+    FixedPointFormat("mlu_int16_pos", INT16, "position", "away"),
+    FixedPointFormat("mlu_int16_pos_scale", INT16, "position and scale", "away"),
+    FixedPointFormat("mlu_int31_pos", INT31, "position", "away"),
+    # No scale. Those of 16 bits and TF32 overflow to infinity, as their casts do.
+    *(CastFormat(name, E[name], "even", "saturate") for name in ("e4m3fn", "e5m2", "e4m3fnuz", "e5m2fnuz")),
+    *(CastFormat(name, E[name], "even", "saturate") for name in ("e2m3", "e3m2", "e2m1", "e1m2")),
+    *(CastFormat(name, E[name], "even", "spec") for name in ("fp16", "bf16", "tf32")),
+)
+FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}
 
 
-@dataclass(frozen=True)
-class BlockFormat:
-    """Elements in blocks of `rows` × `columns` that share one power of two.
-
-    An amax under `least_amax` counts as that, so an all-zero block has a scale too. `is_packed`: two
-    elements to a byte along a row, the first in the low four bits.
-    """
-
-    element: ElementFormat
-    rows: int
-    columns: int
-    least_amax: float
-    scale: ElementFormat = ELEMENTS["e8m0"]
-
-    @property
-    def is_packed(self) -> bool:
-        return self.element.bits == 4
-
-    @cached_property
-    def byte_values(self) -> Tensor:
-        """What every byte means: one value, or two if packed.
-
-        Shapes: -> (256, values of a byte).
-        """
-        values = self.element.values
-        if not self.is_packed:
-            return rearrange(values, "code -> code 1")
-        return torch.stack(
-            (repeat(values, "low -> (high low)", high=16), repeat(values, "high -> (high low)", low=16)), -1
-        )
-
-    def scale_shape(self, rows: int, columns: int) -> tuple[int, int]:
-        """Scales of a rows × columns matrix; a last block may be cut short."""
-        return -(-rows // self.rows), -(-columns // self.columns)
-
-    def code_shape(self, rows: int, columns: int) -> tuple[int, int]:
-        """Bytes of a rows × columns matrix."""
-        return rows, columns // 2 if self.is_packed else columns
-
-
-FORMATS = {
-    "fp8_e4m3_128x128": BlockFormat(ELEMENTS["e4m3fn"], rows=128, columns=128, least_amax=1e-4),
-    "mxfp4": BlockFormat(ELEMENTS["e2m1"], rows=1, columns=32, least_amax=6 * 2.0**-126),
-}
-
-
-def encode_blocks(x: Tensor, fmt: BlockFormat) -> tuple[Tensor, Tensor]:
-    """Round a matrix to a block format by V4's rule: scale = 2^ceil(log2(amax / largest)).
-
-    Shapes: (o, i) -> codes uint8 (o, i), or (o, i / 2) if packed; scales uint8 (o / rows, i / columns),
-    both rounded up.
+def format_of(name: str | Format) -> Format:
+    """The format of this name; a format is its own.
 
     Raises:
-        ValueError: x is not a matrix of finite numbers, or a packed format meets a row that is no whole
-            number of blocks.
-    Source: V4 reference code: the exponent is read from the bits, rounded up.
+        ValueError: there is none; the message names the closest.
     """
-    if x.ndim != 2 or not x.isfinite().all():
-        raise ValueError(
-            f"encode_blocks: got shape {tuple(x.shape)} with {int((~x.isfinite()).sum())} numbers not "
-            f"finite; it needs a matrix of finite numbers; mend the weights first"
-        )
-    if fmt.is_packed and x.shape[1] % fmt.columns:
-        raise ValueError(
-            f"encode_blocks: got rows of {x.shape[1]}; a packed format needs a multiple of {fmt.columns}; "
-            f"choose such a width or another format"
-        )
-    x = x.float()
-    rows, columns = x.shape
-    padded = F.pad(x, (0, -columns % fmt.columns, 0, -rows % fmt.rows))
-    amax = reduce(padded.abs(), "(R r) (C c) -> R C", "max", r=fmt.rows, c=fmt.columns)
-    ratio = amax.clamp(min=fmt.least_amax) * torch.tensor(1 / fmt.element.largest)
-    # Any mantissa bit carries into the exponent: ceil(log2) without a logarithm's rounding.
-    scales = (ratio.view(torch.int32) + 0x7FFFFF >> 23).to(torch.uint8)
-    codes = fmt.element.encode(x / _spread(fmt.scale.decode(scales), fmt, rows, columns))
-    if fmt.is_packed:
-        low, high = rearrange(codes, "o (i two) -> two o i", two=2)
-        codes = low | high << 4
-    return codes, scales
+    if isinstance(name, Format):
+        return name
+    if name not in FORMATS:
+        close = difflib.get_close_matches(name, FORMATS, n=3, cutoff=0.4)
+        meant = f"did you mean {', '.join(close)}? " if close else ""
+        raise ValueError(f"quantize: format {name!r} is unknown; {meant}choose one of {sorted(FORMATS)}")
+    return FORMATS[name]
 
 
-def decode_blocks(codes: Tensor, scales: Tensor, fmt: BlockFormat) -> Tensor:
-    """The numbers that codes and scales stand for: element · scale, exactly, in fp32.
+def quantize(
+    x: Tensor, fmt: str | Format, generator: torch.Generator | None = None, specials: Specials = "raise"
+) -> Quantized:
+    """Round a tensor to a format: codes and scales, as they are stored.
 
-    Shapes: codes uint8 (o, i), or (o, i / 2) if packed; scales uint8 (o / rows, i / columns), both
-    rounded up -> (o, i).
+    Shapes: float (..., i) -> Quantized of the same shape.
+    `generator` is for formats whose ties are "stochastic". specials="propagate" makes a block with NaN or
+    infinity NaN by its scale, as OCP MX does; without a scale each number keeps what its element has.
 
     Raises:
-        ValueError: the scales do not cover the codes.
-    Source: V4 checkpoint, `X.weight` with `X.scale`.
+        ValueError: the format is unknown, x is no fp32, bf16 or fp16, a size is no multiple of the block's,
+            or x holds NaN or infinity and specials is "raise".
     """
-    table = fmt.byte_values.to(codes.device)
-    rows, columns = codes.shape[0], codes.shape[1] * table.shape[1]
-    if tuple(scales.shape) != fmt.scale_shape(rows, columns):
-        raise ValueError(
-            f"decode_blocks: a {rows} × {columns} matrix in blocks of {fmt.rows} × {fmt.columns} needs "
-            f"scales {fmt.scale_shape(rows, columns)}; got {tuple(scales.shape)}; pass the scales of this "
-            f"tensor"
-        )
-    values = table.index_select(0, codes.flatten().int()).view(rows, columns)
-    return values.mul_(_spread(fmt.scale.decode(scales), fmt, rows, columns))
-
-
-def _spread(scales: Tensor, fmt: BlockFormat, rows: int, columns: int) -> Tensor:
-    wide = repeat(scales, "R C -> (R r) (C c)", r=fmt.rows, c=fmt.columns)
-    return wide[:rows, :columns]
+    return format_of(fmt).quantize(x, generator, specials)

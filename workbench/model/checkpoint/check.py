@@ -67,14 +67,14 @@ def _check_one(
     fmt = BLOCK_FORMATS.get(entry.dtype) if stored.block_format and layout == "official" else None
     if fmt is not None:
         o, i = shape
-        shape = fmt.code_shape(o, i)
+        shape = fmt.code_shape((o, i))
         scale = entries.get(scale_name(name))
         if scale is None:
             found["missing"].append(scale_name(name))
         elif scale.dtype != "F8_E8M0":
             found["wrongly typed"].append(f"{scale_name(name)} is {scale.dtype}, needs F8_E8M0")
-        elif scale.shape != fmt.scale_shape(o, i):
-            found["misshaped"].append(f"{scale_name(name)} is {scale.shape}, needs {fmt.scale_shape(o, i)}")
+        elif scale.shape != fmt.scale_shape((o, i)):
+            found["misshaped"].append(f"{scale_name(name)} is {scale.shape}, needs {fmt.scale_shape((o, i))}")
     else:
         allowed = _INTEGERS if stored.is_integer else _FLOATS
         if entry.dtype not in allowed:

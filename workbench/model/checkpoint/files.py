@@ -20,7 +20,7 @@ from torch import Tensor
 
 from workbench.config import ModelConfig
 from workbench.model.names import scale_name
-from workbench.quant.formats import FORMATS, decode_blocks
+from workbench.quant.formats import V4_EXPERT, V4_WEIGHT
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
@@ -30,7 +30,7 @@ ITEM_BYTES = {
 }  # fmt: skip
 
 # The release stores two FP4 numbers in a byte of type I8.
-BLOCK_FORMATS = {"F8_E4M3": FORMATS["fp8_e4m3_128x128"], "I8": FORMATS["mxfp4"]}
+BLOCK_FORMATS = {"F8_E4M3": V4_WEIGHT, "I8": V4_EXPERT}
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,8 @@ class Shards:
         if fmt is None:
             return self.stored(name)
         codes, scales = self.stored(name), self.stored(scale_name(name))
-        return decode_blocks(codes.view(torch.uint8), scales.view(torch.uint8), fmt)
+        parts = {"codes": codes.view(torch.uint8), "scales": scales.view(torch.uint8)}
+        return fmt.unpack(parts, fmt.shape_of(codes)).dequantize()
 
 
 def by_file(entries: Mapping[str, Entry]) -> dict[Path, list[str]]:

@@ -17,7 +17,8 @@ import torch
 from workbench import accounting
 from workbench.config import ModelConfig
 from workbench.model import names
-from workbench.quant.formats import FORMATS, BlockFormat
+from workbench.quant.blocks import BlockFormat
+from workbench.quant.formats import V4_EXPERT, V4_WEIGHT
 
 FileLayout = Literal["official", "transformers", "transformers save", "transformers resave"]
 """Who named the tensors: DeepSeek's release, transformers' modules, or transformers' save_pretrained.
@@ -30,7 +31,7 @@ of a release, "resave" of a model loaded under the modules' names.
 _BARE = frozenset(
     "sinks position_bias fn base scale hc_fn hc_base hc_scale tid2eid e_score_correction_bias".split()
 )
-_BLOCK_FORMATS = {"FP8": FORMATS["fp8_e4m3_128x128"], "FP4": FORMATS["mxfp4"]}
+_BLOCK_FORMATS = {"FP8": V4_WEIGHT, "FP4": V4_EXPERT}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from workbench.config import ModelConfig
 from workbench.model.checkpoint.files import CONFIG, INDEX, SINGLE
 from workbench.model.checkpoint.plan import FileLayout, Stored, plan
 from workbench.model.names import scale_name
-from workbench.quant.formats import encode_blocks
+from workbench.quant.formats import quantize
 from workbench.units import GB
 
 _OFFICIAL_TYPES = {"BF16": torch.bfloat16, "F32": torch.float32, "I64": torch.int64}
@@ -139,10 +139,10 @@ def _encode(stored: Stored, state: Mapping[str, Tensor], layout: FileLayout) -> 
     fmt = stored.block_format
     if fmt is None:
         return {stored.name: tensor.to(_OFFICIAL_TYPES[stored.source.stored]).contiguous()}
-    codes, scales = encode_blocks(tensor, fmt)
+    packed = quantize(tensor, fmt).packed()
     return {
-        stored.name: codes.view(torch.int8 if fmt.is_packed else torch.float8_e4m3fn),
-        scale_name(stored.name): scales.view(torch.float8_e8m0fnu),
+        stored.name: packed["codes"].view(torch.int8 if fmt.is_packed else torch.float8_e4m3fn),
+        scale_name(stored.name): packed["scales"].view(torch.float8_e8m0fnu),
     }
 
 

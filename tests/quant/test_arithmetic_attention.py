@@ -1,18 +1,9 @@
-"""Sums in a stated order: right against FP64, the same bits where the order is the same, others where not."""
-
-import itertools
-from fractions import Fraction
+"""Attention in parts: right against FP64, and whose order of merging moves bits."""
 
 import pytest
 import torch
 
-from workbench.model.accumulation import (
-    attend_in_parts,
-    buffered_sum,
-    ordered_sum,
-    pairwise_sum,
-    split_tokens,
-)
+from workbench.quant.arithmetic.attention import attend_in_parts, split_tokens
 
 
 def plain_attention(q, kv):
@@ -54,31 +45,3 @@ def test_impossible_cuts_are_refused(rand):
         attend_in_parts(rand(1, 4), rand(1, 200, 4), 100)
     with pytest.raises(ValueError, match="each of the 2 ends once"):
         attend_in_parts(rand(1, 4), rand(1, 128, 4), 64, [0, 0])
-
-
-def test_sums_add_in_the_stated_order():
-    """Each addition rounded by hand: the exact sum of two floats, then back to FP32."""
-
-    def add(a, b):
-        return float(torch.tensor(float(Fraction(a) + Fraction(b)), dtype=torch.float64).float())
-
-    terms = [2.0**25, 1.0, 1.0, -(2.0**25), 3.0]
-    tensor = torch.tensor(terms)
-    for order in itertools.permutations(range(5)):
-        total = 0.0
-        for number in order:
-            total = add(total, terms[number])
-        assert float(ordered_sum(tensor, order)) == total
-    assert float(pairwise_sum(tensor, 0)) == add(
-        add(add(terms[0], terms[1]), add(terms[2], terms[3])), terms[4]
-    )
-
-
-def test_buffers_make_the_sum_independent_of_who_is_first(rand):
-    terms = rand(37, 24)
-    first = buffered_sum(terms, 5, [0, 1, 2, 3, 4])
-    assert all(
-        torch.equal(buffered_sum(terms, 5, order), first) for order in ([4, 3, 2, 1, 0], [2, 0, 4, 1, 3])
-    )
-    assert not torch.equal(ordered_sum(terms, range(37)), ordered_sum(terms, range(36, -1, -1)))
-    torch.testing.assert_close(first, terms.sum(0))

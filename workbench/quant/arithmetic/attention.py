@@ -1,16 +1,14 @@
-"""The order of a sum decides its bits: attention in parts, and gradients that many units add up.
+"""Attention in parts: how units of a chip share one query's keys, and what that does to the bits.
 
-Every operation here is elementwise or a sum in a stated order, so that nothing else can move a bit: not
-the library, not the number of threads, not the other rows of a batch.
-
-Report: section 3.3. Axes: b rows, t keys, c channels, n terms.
+Report: section 3.3. Axes: b rows, t keys, c channels.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
+
+from workbench.quant.arithmetic.orders import pairwise_sum
 
 TILE_TOKENS = 64  # keys that a unit holds at a time
 
@@ -34,15 +32,6 @@ class Partial(NamedTuple):
             self.total * mine + other.total * theirs,
             self.weighted * mine + other.weighted * theirs,
         )
-
-
-def pairwise_sum(terms: Tensor, dim: int) -> Tensor:
-    """The sum along an axis as a fixed tree: neighbours first, an odd last one waits."""
-    terms = terms.movedim(dim, 0)
-    while len(terms) > 1:
-        even = len(terms) // 2 * 2
-        terms = torch.cat((terms[0:even:2] + terms[1:even:2], terms[even:]))
-    return terms[0]
 
 
 def attend_in_parts(
@@ -80,29 +69,6 @@ def split_tokens(t: int, rows: int, units: int) -> int:
     tiles = -(-t // TILE_TOKENS)
     splits = min(max(units // rows, 1), tiles)
     return -(-tiles // splits) * TILE_TOKENS
-
-
-def ordered_sum(terms: Tensor, order: Sequence[int] | Tensor) -> Tensor:
-    """Add terms to an accumulator one after the other, in this order: what atomic additions do.
-
-    Shapes: terms (n, ...) -> (...).
-    """
-    total = torch.zeros_like(terms[0])
-    for number in order:
-        total = total + terms[number]
-    return total
-
-
-def buffered_sum(terms: Tensor, n_buffers: int, finish_order: Sequence[int] | Tensor) -> Tensor:
-    """Sum with a buffer for each unit: unit u adds terms u, u + n, u + 2n, ... to its own; then the buffers
-    are added from first to last, whichever was done first.
-
-    Shapes: terms (n, ...) -> (...).
-    """
-    buffers = terms.new_empty(n_buffers, *terms.shape[1:])
-    for unit in map(int, finish_order):
-        buffers[unit] = ordered_sum(terms, range(unit, len(terms), n_buffers))
-    return ordered_sum(buffers, range(n_buffers))
 
 
 def _attend_tile(q: Tensor, kv: Tensor) -> Partial:

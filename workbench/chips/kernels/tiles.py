@@ -1,0 +1,176 @@
+"""How long a tiled product takes: the search for a tiling, and the pipeline that works it off.
+
+A kernel cuts its output into tiles. Each core takes one tile after another; within a tile it walks along k
+in steps, and while one step is multiplied the next is loaded (double buffering). With r tiles on the busiest
+core, each of `steps` steps and stage times t per tile,
+
+    core time = r · max(load, feed, compute, vector, store, steps · step)
+                + the other stages of the first step  +  the last store
+
+and the memory that all cores share needs bytes / bandwidth meanwhile. Of all tilings that fit the
+buffers, the quickest is taken.
+
+Axes: c candidate tilings, n operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from workbench.chips.kernels.constants import Params
+
+Array = npt.NDArray[np.float64]
+STAGES = ("load", "feed", "compute", "vector", "store")
+CHUNK = 4096  # operations in one pass of the search: (c, n) arrays stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Tilings:
+    """Candidate tiles: rows × columns of the output, and into how many parts k is cut.
+
+    Shapes: (c, 1) each.
+    """
+
+    rows: Array
+    columns: Array
+    splits: Array
+
+    @classmethod
+    def of(cls, tiles: list[tuple[int, int]], splits: tuple[int, ...]) -> Tilings:
+        table = np.array([(r, c, s) for r, c in tiles for s in splits], dtype=np.float64)
+        return cls(table[:, :1], table[:, 1:2], table[:, 2:])
+
+    def pick(self, chosen: npt.NDArray[np.intp]) -> Tilings:
+        """The tiling chosen for each operation. Shapes: chosen (n,) -> (n,) each."""
+        return Tilings(self.rows[chosen, 0], self.columns[chosen, 0], self.splits[chosen, 0])
+
+
+@dataclass(frozen=True)
+class Work:
+    """Products to tile, as arrays of one length.
+
+    groups products of (m, k) by (k, n) give m × n results; a_bytes, w_bytes, o_bytes: bytes of one element
+    of each operand and of the result; peak: FLOP/s of the device in the arithmetic used; value_k: channels of
+    the values where the product is attention, else 0; vector_flop: of one row and column (softmax).
+
+    Shapes: (n,) each.
+    """
+
+    groups: Array
+    m: Array
+    n: Array
+    k: Array
+    a_bytes: Array
+    w_bytes: Array
+    o_bytes: Array
+    peak: Array
+    value_k: Array | float = 0.0
+    vector_flop: Array | float = 0.0
+
+
+@dataclass(frozen=True)
+class TileCost:
+    """Seconds of each stage for one tile on one core, tiles on the busiest core, steps of a tile.
+
+    first: share of a tile that one step is; extra: seconds after the last tile (adding up a split k);
+    gap: pause after each tile, as a share of its period (attention fills and drains its pipeline).
+    """
+
+    tiles: Any
+    steps: Any
+    first: Any
+    load: Any
+    compute: Any
+    store: Any
+    floor: Any
+    feed: Any = 0.0
+    vector: Any = 0.0
+    extra: Any = 0.0
+    gap: Any = 0.0
+
+    @property
+    def period(self) -> Any:
+        """Seconds between two tiles of one core when every stage overlaps the others."""
+        longest = np.maximum(np.maximum(self.load, self.compute), np.maximum(self.store, self.floor))
+        return np.maximum(longest, np.maximum(self.feed, self.vector))
+
+    @property
+    def overlapped(self) -> Any:
+        """Core time with double buffers: the longest stage all along, the others for the first step."""
+        slowest = np.maximum(np.maximum(self.load, self.feed), np.maximum(self.compute, self.vector))
+        fill = (self.load + self.feed + self.compute + self.vector - slowest) * self.first + self.store
+        return self.tiles * self.period * (1.0 + self.gap) + fill + self.extra
+
+    def longest_stage(self) -> npt.NDArray[np.intp]:
+        """Index into STAGES of what sets the period; one past the end where a step's least time does."""
+        rows = [getattr(self, stage) for stage in STAGES]
+        return np.argmax(np.stack(np.broadcast_arrays(*rows, self.floor)), axis=0)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A product cut into tiles.
+
+    rows, columns: of a tile that hold work, in whole grains; part: length of k of a tile; tiles: on the
+    busiest core; stored_bytes: one tile's result; joined_bytes: partial results of a split k, to be added.
+    """
+
+    rows: Any
+    columns: Any
+    part: Any
+    tiles: Any
+    stored_bytes: Any
+    joined_bytes: Any
+
+
+def cut(tilings: Tilings, work: Work, cores: float, grain: float) -> Cut:
+    """Count tiles, in waves over the cores.
+
+    Shapes: tilings (c, 1) or (n,), work (n,) -> (c, n) or (n,).
+    """
+    rows = np.minimum(tilings.rows, grain * np.ceil(work.m / grain))
+    columns = np.minimum(tilings.columns, grain * np.ceil(work.n / grain))
+    tiles = work.groups * np.ceil(work.m / tilings.rows) * np.ceil(work.n / tilings.columns) * tilings.splits
+    is_split = tilings.splits > 1
+    return Cut(
+        rows=rows,
+        columns=columns,
+        part=work.k / tilings.splits,
+        tiles=np.ceil(tiles / cores),
+        stored_bytes=rows * columns * np.where(is_split, 4.0, work.o_bytes),
+        joined_bytes=np.where(is_split, work.groups * work.m * work.n * tilings.splits * 4.0, 0.0),
+    )
+
+
+CostOf = Callable[[Tilings, Work, Params], TileCost]
+
+
+def search(tilings: Tilings, work: Work, params: Params, cost: CostOf) -> TileCost:
+    """What the quickest tiling of each operation costs.
+
+    The candidates are compared in single precision, which halves the time of a sweep; the cost is double.
+
+    Shapes: work (n,), tilings (c, 1) -> (n,).
+    """
+    size = len(work.m)
+    chosen = np.empty(size, dtype=np.intp)
+    single = Tilings(*(value.astype(np.float32) for value in vars(tilings).values()))
+    for start in range(0, size, CHUNK):
+        part = slice(start, start + CHUNK)
+        some_work = Work(**_single(work, part))
+        some_params = Params(**_single(params, part))
+        chosen[part] = np.argmin(cost(single, some_work, some_params).overlapped, axis=0)
+    return cost(tilings.pick(chosen), work, params)
+
+
+def _single(arrays: Work | Params, part: slice) -> dict[str, Any]:
+    """Arrays cut and in single precision; numbers as they are."""
+    return {
+        name: value[part].astype(np.float32) if isinstance(value, np.ndarray) else value
+        for name, value in vars(arrays).items()
+    }

@@ -1,0 +1,280 @@
+"""What one pass costs before an engine runs it: kernels and messages, row by row and in sums.
+
+Kernels come from the simulator of the chip's family, messages from the collectives. `step` adds what the
+engine adds and lets expert traffic hide as the mapping says:
+
+    step = Σ kernels · slowdown  ∥  expert traffic  +  other messages + layers · layer_s + step_s
+
+A prefill replays no graph: the host starts every operation, and the chips wait where it is the slower.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from workbench.accounting.routing import experts_touched
+from workbench.chips.clusters import Cluster
+from workbench.chips.collectives import NOTHING, Seconds
+from workbench.chips.engines import Engine
+from workbench.chips.kernels import KernelTime, kernel_times
+from workbench.chips.mapping import Exchange, Mapping, exchanges
+from workbench.chips.operations import Operation, operations
+from workbench.chips.overlap import ExpertStages, two_batches
+from workbench.chips.precision import Precision
+from workbench.chips.topology import Constant, topology_of
+from workbench.chips.workload import Size, Workload
+from workbench.config import ModelConfig
+
+# Groups of experts that a fused kernel runs one behind the other. Assumed: the report says "waves" and no
+# number; between 4 and 16 the time of a layer moves by a tenth.
+WAVES = 8
+# Chips that share a package with an Arm processor, and x86 hosts of the years of Blackwell and MI355X.
+ARM_HOSTS = ("gb200", "gb300", "gh200", "dgx-spark", "rubin")
+NEW_HOSTS = ("b200", "b300", "rtx-pro-6000", "rtx-5090", "mi355x", "ascend-950")
+_STAGES = {"experts gate_up": "up", "experts swiglu": "activation", "experts down": "down"}
+
+
+@dataclass(frozen=True)
+class TimeRow:
+    """One part of a pass: `count` equal operations or messages, in all `time` seconds."""
+
+    name: str
+    kind: Literal["operation", "message", "engine"]
+    layer_type: str
+    count: Size
+    time: Seconds
+    limit: Any
+
+
+@dataclass(frozen=True)
+class PassCost:
+    """Sums over a pass: kernels, expert traffic, other messages, and the stages of the expert layers.
+
+    With two half-batches the sums are over both halves. `layers` counts the engine's gaps.
+    """
+
+    kernels: Seconds
+    launch: Size
+    traffic: Seconds
+    other: Seconds
+    stages: dict[str, Seconds]
+    layers: float
+    passes: int
+    operations: list[Operation]
+    times: KernelTime
+    messages: list[Exchange]
+    chunked: bool
+    launches: float
+    is_prefill: bool
+    host: str
+
+    def step(self, mapping: Mapping, engine: Engine) -> tuple[Seconds, Size]:
+        """Seconds of the pass on an engine, and what overlap takes off the sum of all parts."""
+        slow = Seconds(engine.slowdown.lower, engine.slowdown.value, engine.slowdown.upper)
+        kernels = self._in_graph(engine)
+        gaps = self.gaps(engine)
+        in_turn = kernels.plus(self.traffic)
+        if mapping.overlap == "two batches":
+            busy = two_batches(kernels, self.traffic)
+        elif mapping.overlap == "waves" and self.traffic is not NOTHING:
+            busy = self._in_waves(in_turn, slow)
+        else:
+            busy = in_turn
+        return self._at_host_speed(busy.plus(self.other), engine).plus(gaps), in_turn.expected - busy.expected
+
+    def _at_host_speed(self, busy: Seconds, engine: Engine) -> Seconds:
+        """The longer of what the chips do and what the host takes to start it."""
+        if not self.is_prefill:
+            return busy
+        each: Constant = getattr(engine, self.host)
+        return Seconds(
+            np.maximum(busy.lower, self.launches * each.lower),
+            np.maximum(busy.expected, self.launches * each.value),
+            np.maximum(busy.upper, self.launches * each.upper),
+        )
+
+    def _in_graph(self, engine: Engine) -> Seconds:
+        """Kernels inside the engine: slower than alone, and launched for less."""
+        slow, share = engine.slowdown, engine.launch_share
+        return Seconds(
+            np.maximum(self.kernels.lower - (1 - share.lower) * self.launch, 0.1 * self.kernels.lower)
+            * slow.lower,
+            (self.kernels.expected - (1 - share.value) * self.launch) * slow.value,
+            (self.kernels.upper - (1 - share.upper) * self.launch) * slow.upper,
+        )
+
+    def gaps(self, engine: Engine) -> Seconds:
+        """What the engine adds: gaps in each layer of each pass, and scheduling once."""
+        n = self.layers * self.passes
+        return Seconds(
+            engine.layer_s.lower * n + engine.step_s.lower,
+            engine.layer_s.value * n + engine.step_s.value,
+            engine.layer_s.upper * n + engine.step_s.upper,
+        )
+
+    def _in_waves(self, in_turn: Seconds, slow: Seconds) -> Seconds:
+        ends = []
+        for end in ("lower", "expected", "upper"):
+            parts = {name: getattr(time, end) for name, time in self.stages.items()}
+            for name in ("up", "activation", "down"):
+                parts[name] = parts[name] * getattr(slow, end)
+            stages = ExpertStages(**parts)
+            ends.append(getattr(in_turn, end) - stages.in_turn + stages.in_waves(WAVES))
+        return Seconds(*ends)
+
+    def rows(self, engine: Engine) -> list[TimeRow]:
+        """Every part of the pass by itself, before overlap."""
+        times, slow = self.times, engine.slowdown
+        found = []
+        limits = np.asarray(times.limit)
+        for i, o in enumerate(self.operations):
+            one = (
+                times.lower_s[i] * slow.lower,
+                times.expected_s[i] * slow.value,
+                times.upper_s[i] * slow.upper,
+            )
+            limit = limits[i]
+            if self.chunked:
+                one, limit = tuple(np.sum(t, axis=-1) for t in one), limit[..., 0]
+            name = o.name if o.stage == "forward" else f"{o.name} ({o.stage})"
+            count = o.count * self.passes
+            found.append(TimeRow(name, "operation", o.layer_type, count, Seconds(*one).times(count), limit))
+        for e in self.messages:
+            count = e.count * self.passes
+            time = _over_chunks(e.time, self.chunked).times(count)
+            found.append(TimeRow(e.name, "message", e.layer_type, count, time, "link"))
+        found.append(
+            TimeRow("gaps, scheduling, sampling", "engine", "engine", 1, self.gaps(engine), "engine")
+        )
+        return found
+
+
+def pass_cost(
+    config: ModelConfig,
+    cluster: Cluster,
+    workload: Workload,
+    mapping: Mapping,
+    precision: Precision,
+    *,
+    stage: int = 0,
+    busy_groups: float = 1.0,
+) -> PassCost:
+    """Kernels and messages of one pass of one pipeline stage.
+
+    busy_groups: share of the attention groups that have work; the others wait, and bring the experts nothing.
+
+    Shapes: sizes broadcast over the workload's arrays.
+    """
+    passes = 1
+    if mapping.overlap == "two batches" and mapping.has_expert_traffic and workload.phase != "train":
+        # A training step has micro-batches to pair; a serving pass must cut its batch in two.
+        passes, workload = 2, workload.replace(batch=workload.batch / 2)
+    work = precision.apply(operations(config, workload, mapping.shard(config, stage)))
+    rows, experts = _expert_load(config, workload, mapping, busy_groups)
+    if rows != 1 or busy_groups != 1:
+        work = [_loaded(o, rows, experts) if o.name in (*_STAGES, "dispatch") else o for o in work]
+    times = kernel_times(work, cluster.chip)
+    chunked = workload.phase == "prefill" and workload.chunk_tokens is not None
+    sent = exchanges(config, workload, mapping, topology_of(cluster), stage=stage)
+    stages = dict.fromkeys(("dispatch", "up", "activation", "down", "combine"), NOTHING)
+    for i, o in enumerate(work):
+        if mapping.overlap == "waves" and o.name in _STAGES:
+            time = Seconds(times.lower_s[i], times.expected_s[i], times.upper_s[i]).times(o.count)
+            stages[_STAGES[o.name]] = stages[_STAGES[o.name]].plus(_over_chunks(time, chunked))
+    traffic, other = NOTHING, NOTHING
+    for e in sent:
+        time = _over_chunks(e.time, chunked).times(e.count * passes)
+        if e.name in ("gather tokens", "scatter sums"):
+            time = time.times(busy_groups)
+        if e.is_expert_traffic:
+            traffic = traffic.plus(time)
+            if e.name in stages:
+                stages[e.name] = stages[e.name].plus(time)
+        else:
+            other = other.plus(time)
+    counts = np.array([float(o.count) for o in work])
+    sums = Seconds(
+        *(np.tensordot(counts, t, 1) * passes for t in (times.lower_s, times.expected_s, times.upper_s))
+    )
+    launch: Size = np.tensordot(counts, times.launch_s, 1) * passes
+    launch = np.sum(launch, axis=-1) if chunked else launch
+    chunk_count = times.expected_s.shape[-1] if chunked else 1
+    layers = (config.num_hidden_layers / mapping.pp + _draft_layers(config, workload)) * chunk_count
+    return PassCost(
+        _over_chunks(sums, chunked), launch, traffic, other, stages, layers, passes, work, times, sent,
+        chunked,
+        launches=(float(counts.sum()) + sum(float(e.count) for e in sent)) * passes * chunk_count,
+        is_prefill=workload.phase == "prefill", host=_host(cluster.chip.key),
+    )  # fmt: skip
+
+
+def _host(chip: str) -> str:
+    """The engine's constant that holds for the processor beside a chip."""
+    if chip.startswith(ARM_HOSTS):
+        return "arm_dispatch_s"
+    return "dispatch_s" if chip.startswith(NEW_HOSTS) else "older_dispatch_s"
+
+
+def _over_chunks(time: Seconds, chunked: bool) -> Seconds:
+    """The passes of a chunked prefill, one after the other."""
+    if not chunked:
+        return time
+    return Seconds(*(np.sum(t, axis=-1) if np.ndim(t) else t for t in time))
+
+
+def _draft_layers(config: ModelConfig, workload: Workload) -> float:
+    """Layers of the MTP block that a decoding pass runs besides."""
+    is_drafting = config.num_nextn_predict_layers and workload.phase == "decode"
+    return float(workload.draft_tokens if is_drafting else 0)
+
+
+def _expert_load(
+    config: ModelConfig, workload: Workload, mapping: Mapping, busy_groups: float
+) -> tuple[float, Size]:
+    """Rows that reach the busiest rank, and experts it touches, over those of an even, full stage."""
+    is_even = busy_groups == 1 and not mapping.routing_skew
+    if is_even or not config.num_experts_per_tok or not config.n_routed_experts:
+        return mapping.expert_imbalance * busy_groups, 1.0
+    tokens = (
+        workload.batch * workload.tokens_computed * max(mapping.ep * mapping.moe_tp / mapping.attention_tp, 1)
+    )
+    even = experts_touched(tokens, config.n_routed_experts, config.num_experts_per_tok)
+    skewed = skewed_experts_touched(
+        tokens * busy_groups, config.n_routed_experts, config.num_experts_per_tok, mapping.routing_skew
+    )
+    return mapping.expert_imbalance * busy_groups, skewed / even
+
+
+def skewed_experts_touched(n_tokens: Size, n_experts: int, topk: int, skew: float) -> Size:
+    """Distinct experts that a batch visits when some are more popular than others.
+
+    Popularity is log-normal with mean 1 and standard deviation `skew` of its logarithm; 0 is
+    accounting.experts_touched. An expert that x times as many tokens choose is missed by all with
+    probability (1 − k/E)^(n·x).
+    """
+    if not skew:
+        return experts_touched(n_tokens, n_experts, topk)
+    popularity = np.exp(skew * _NODES - skew**2 / 2)
+    miss = 1 - topk / n_experts
+    n = np.asarray(n_tokens, dtype=np.float64)[..., None]
+    touched = n_experts * (1 - (_WEIGHTS * miss ** (n * popularity)).sum(-1))
+    # A token's own k choices are distinct whatever their popularity.
+    return np.maximum(touched, np.minimum(topk, n_experts * 1.0))
+
+
+# Gauss-Hermite nodes and weights of a standard normal variable.
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+
+
+def _loaded(o: Operation, rows: float, experts: Size) -> Operation:
+    """Expert work with more or fewer rows and experts."""
+    is_grouped = o.kind == "grouped_gemm"
+    return o.replace(
+        batch=o.batch * experts if is_grouped else o.batch, m=o.m * rows / experts if is_grouped else o.m,
+        flop=o.flop * rows, vector_flop=o.vector_flop * rows, weight_bytes=o.weight_bytes * experts,
+        read_bytes=o.read_bytes * rows, write_bytes=o.write_bytes * rows,
+    )  # fmt: skip

@@ -1,0 +1,157 @@
+"""One optimiser step of training: micro-batches through a pipeline, gradients, and the optimiser.
+
+    step = (micro-batches + bubble) · micro-batch + gradient reduction + optimiser
+
+The bubble counts micro-batches of idle time: p − 1 for one forward, one backward (1F1B); (p − 1) / v with v
+chunks of layers a rank (interleaved); and about a third of p / 2 − 1 for DualPipe, which fills most of it.
+
+Source: V3 report (arXiv 2412.19437), section 3.2.1 and table 2; V4 report, section 3.4 for Muon.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from workbench.accounting.tensors import tensors
+from workbench.chips.clusters import Cluster
+from workbench.chips.collectives import NOTHING, Seconds, collective_time
+from workbench.chips.engines import Engine
+from workbench.chips.mapping import Mapping
+from workbench.chips.pass_cost import PassCost, pass_cost
+from workbench.chips.precision import RELEASED, Precision
+from workbench.chips.topology import Topology, topology_of
+from workbench.chips.workload import Workload
+from workbench.config import ModelConfig
+
+Schedule = Literal["1f1b", "interleaved", "dualpipe"]
+SCHEDULES: tuple[Schedule, ...] = ("1f1b", "interleaved", "dualpipe")
+# Bytes an optimiser step moves for a parameter: gradient, master weight and two moments in and out.
+OPTIMISER_BYTES = 4.0 + 2 * 4.0 + 2 * 2 * 2.0 + 2.0
+# Share of the gradient reduction that is not hidden behind the last backward passes. Assumed, 0.05 to 0.5.
+EXPOSED_REDUCTION = 0.2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a step is cut: sequences in all, sequences a micro-batch, schedule, chunks of layers a rank."""
+
+    sequence_tokens: int
+    sequences: int
+    micro_batch: int = 1
+    schedule: Schedule = "1f1b"
+    chunks: int = 1
+    recompute: Literal["none", "elementwise", "full"] = "elementwise"
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"Recipe: schedule {self.schedule!r} is unknown; choose one of {SCHEDULES}")
+        for name in ("sequence_tokens", "sequences", "micro_batch", "chunks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Recipe: {name} is {getattr(self, name)}; use 1 or more")
+
+    def bubble(self, stages: int) -> float:
+        """Micro-batches of idle time in a step."""
+        if self.schedule == "dualpipe":
+            return max(stages / 2 - 1, 0.0) / 3
+        return (stages - 1) / (self.chunks if self.schedule == "interleaved" else 1)
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """Seconds of a step and of its parts, and tokens a second and chip."""
+
+    step_s: Seconds
+    micro_batch_s: Seconds
+    micro_batches: float
+    bubble: float
+    reduction_s: Seconds
+    optimiser_s: float
+    tokens_per_s_per_chip: float
+
+
+def training_step(
+    config: ModelConfig,
+    cluster: Cluster,
+    mapping: Mapping,
+    recipe: Recipe,
+    engine: Engine,
+    *,
+    precision: Precision = RELEASED,
+) -> TrainingStep:
+    """The time of one step on all devices of the cluster, in as many replicas of the mapping as it holds.
+
+    The slowest stage sets the pace of a pipeline. Optimiser states are cut over the data-parallel ranks.
+
+    Raises:
+        ValueError: the mapping needs more devices than there are, or fewer sequences than replicas.
+    """
+    if mapping.ranks > cluster.devices:
+        raise ValueError(
+            f"training_step: the mapping has {mapping.ranks} ranks; {cluster.key} has {cluster.devices} "
+            f"devices; use a smaller mapping or more chips"
+        )
+    replicas = cluster.devices // mapping.ranks
+    micro_batches = recipe.sequences / (replicas * mapping.dp * recipe.micro_batch)
+    if micro_batches < 1:
+        raise ValueError(
+            f"training_step: {recipe.sequences} sequences over {replicas * mapping.dp} data-parallel groups "
+            f"is less than a micro-batch of {recipe.micro_batch} each; use more sequences or fewer groups"
+        )
+    workload = Workload(
+        phase="train",
+        context_tokens=recipe.sequence_tokens,
+        batch=recipe.micro_batch,
+        recompute=recipe.recompute,
+    )
+    stages = [_stage(config, cluster, workload, mapping, precision, s) for s in {0, mapping.pp - 1}]
+    paces = [stage.step(mapping, engine)[0] for stage in stages]
+    pace = max(paces, key=lambda seconds: seconds.expected)
+    bubble = recipe.bubble(mapping.pp)
+    reduction = _reduction(config, cluster, mapping, replicas)
+    optimiser = _optimiser_s(config, cluster, mapping, replicas)
+    body = pace.times(micro_batches + bubble)
+    step = Seconds(
+        body.lower + optimiser,
+        body.expected + EXPOSED_REDUCTION * reduction.expected + optimiser,
+        body.upper + reduction.upper + optimiser,
+    )
+    tokens = recipe.sequences * recipe.sequence_tokens
+    used = replicas * mapping.ranks / int(cluster.chip.logical_devices)
+    return TrainingStep(
+        step, pace, micro_batches, bubble, reduction, optimiser, tokens / float(step.expected) / used
+    )
+
+
+def _stage(
+    config: ModelConfig, cluster: Cluster, workload: Workload, mapping: Mapping, recipe: Precision, stage: int
+) -> PassCost:
+    return pass_cost(config, cluster, workload, mapping, recipe, stage=stage)
+
+
+def _reduction(config: ModelConfig, cluster: Cluster, mapping: Mapping, replicas: int) -> Seconds:
+    """Gradients summed over the ranks that hold the same weights: dense ones and experts apart."""
+    topology, total = topology_of(cluster), NOTHING
+    sets = mapping.stage_ranks // (mapping.ep * mapping.moe_tp) * replicas
+    for is_expert, ways, ranks in (
+        (False, mapping.attention_tp * mapping.pp, mapping.dp * replicas),
+        (True, mapping.ep * mapping.moe_tp * mapping.pp, sets),
+    ):
+        weights = sum(t.parameters for t in tensors(config) if (t.kind == "experts") == is_expert)
+        if ranks > 1:
+            # Peers of a shard lie a stage or an expert group apart: over the outermost tier they span.
+            outer = collective_time("all_reduce", 2.0 * weights / ways, ranks, _from_outside(topology, ways))
+            total = total.plus(outer)
+    return total
+
+
+def _from_outside(topology: Topology, inner: int) -> Topology:
+    """The topology as ranks see it that lie `inner` devices apart: inner tiers that this fills drop out."""
+    tiers = tuple(t for t in topology.tiers if t.size > inner) or topology.tiers[-1:]
+    return Topology(tiers)
+
+
+def _optimiser_s(config: ModelConfig, cluster: Cluster, mapping: Mapping, replicas: int) -> float:
+    """Moving states and weights once, cut over the data-parallel ranks."""
+    total = sum(t.parameters for t in tensors(config) if not t.is_buffer)
+    return OPTIMISER_BYTES * total / cluster.devices / cluster.chip.device().need("memory_byte_per_s")

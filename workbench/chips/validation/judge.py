@@ -1,0 +1,130 @@
+"""Every row of the tables through its predictor, and the errors by family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from workbench.chips.engines import Engine, engine, engines
+from workbench.chips.validation.exact import exact_results, is_exact
+from workbench.chips.validation.kernels import kernel_results, table_results
+from workbench.chips.validation.rows import Result, Row, Unpredictable, read_measurements
+from workbench.chips.validation.service import service_results
+from workbench.chips.validation.serving_table import serving_results
+from workbench.chips.validation.steps import decode_results, prefill_results
+from workbench.chips.validation.text import numbers
+from workbench.chips.validation.training import training_results
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Errors of one family: rows predicted, rows left out, median and 90th percentile of |error|."""
+
+    family: str
+    predicted: int
+    excluded: int
+    median: float | None
+    ninetieth: float | None
+    bias: float | None
+
+
+def current_engines() -> dict[str, Engine]:
+    """All engines with their stored constants."""
+    return {name: engine(name) for name in engines()}
+
+
+def validate(
+    measurements: Path | None = None,
+    kernels: Path | None = None,
+    serving: Path | None = None,
+    engine_for: dict[str, Engine] | None = None,
+) -> list[Result]:
+    """Predictions for every row of up to three tables, in their order.
+
+    Raises:
+        ValueError: a file cannot be read, or lacks a column.
+    """
+    stacks = engine_for or current_engines()
+    results: list[Result] = []
+    if measurements is not None:
+        for row in read_measurements(measurements):
+            results += row_results(row, stacks)
+    if kernels is not None:
+        results += table_results(kernels)
+    if serving is not None:
+        results += serving_results(serving, stacks)
+    return results
+
+
+def row_results(row: Row, engine_for: dict[str, Engine]) -> list[Result]:
+    """The results of one measurement row: one a metric, or one with the reason for none."""
+    try:
+        return list(_predictor(row, engine_for))
+    except Unpredictable as reason:
+        text = str(reason)
+    except (ValueError, KeyError, ArithmeticError) as error:
+        # An unseen way of writing a row must not stop the others; what failed is shown.
+        text = f"not understood: {error}"
+    values = numbers(row.value)
+    measured = values[0] if values else None
+    return [
+        Result(
+            row.id, "measurements", row.system, family_of(row), row.metric, measured, row.unit, excluded=text
+        )
+    ]
+
+
+def family_of(row: Row) -> str:
+    """The family that a row's errors count in."""
+    phase = row.phase.lower()
+    if is_exact(row):
+        return "exact"
+    if phase.startswith(("train", "rl")):
+        return "training"
+    return {"service": "throughput", "mixed": "throughput", "offline": "throughput"}.get(
+        phase, phase or "other"
+    )
+
+
+def _predictor(row: Row, engine_for: dict[str, Engine]) -> Iterator[Result]:
+    phase = row.phase.lower()
+    if is_exact(row):
+        return exact_results(row)
+    if phase == "kernel":
+        return kernel_results(row)
+    if phase == "decode":
+        return decode_results(row, engine_for)
+    if phase == "prefill":
+        return prefill_results(row, engine_for)
+    if phase in ("service", "mixed", "offline"):
+        return service_results(row, engine_for)
+    if phase.startswith(("train", "rl")):
+        return training_results(row, engine_for)
+    if phase == "price":
+        raise Unpredictable("a list price: what a provider asks, not what a chip does")
+    if phase == "cost":
+        raise Unpredictable("a cost: the price of the hour and the point on the frontier are not stated")
+    raise Unpredictable(f"phase {row.phase!r} is not simulated")
+
+
+def summaries(results: Iterable[Result]) -> list[Summary]:
+    """Errors by family, in the order in which families first appear."""
+    by_family: dict[str, list[Result]] = {}
+    for result in results:
+        by_family.setdefault(result.family, []).append(result)
+    return [_summary(family, mine) for family, mine in by_family.items()]
+
+
+def _summary(family: str, results: list[Result]) -> Summary:
+    errors = np.array([r.error for r in results if r.error is not None], dtype=float)
+    left_out = sum(bool(r.excluded) for r in results)
+    if not errors.size:
+        return Summary(family, 0, left_out, None, None, None)
+    size = np.abs(errors)
+    return Summary(
+        family, errors.size, left_out, float(np.median(size)), float(np.quantile(size, 0.9)),
+        float(np.median(errors)),
+    )  # fmt: skip

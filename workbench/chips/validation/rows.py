@@ -1,0 +1,131 @@
+"""Rows of measurement tables, and what comes of them: a prediction beside the measured value, or a reason."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from workbench.files import write_whole
+
+COLUMNS = (
+    "row", "table", "system", "family", "metric", "predicted", "lower", "upper", "measured", "unit", "error",
+    "excluded because",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table of published measurements, as text; what a file lacks is empty."""
+
+    id: str = ""
+    system: str = ""
+    chip: str = ""
+    count: str = ""
+    model: str = ""
+    precision: str = ""
+    phase: str = ""
+    batch: str = ""
+    input_len: str = ""
+    output_len: str = ""
+    parallelism: str = ""
+    metric: str = ""
+    value: str = ""
+    unit: str = ""
+    tpot_ms: str = ""
+    ttft_ms: str = ""
+    date: str = ""
+    verified: str = ""
+    source: str = ""
+    note: str = ""
+
+    @property
+    def words(self) -> str:
+        """Everything that may tell how a run was set up."""
+        return f"{self.system} {self.parallelism} {self.metric} {self.source}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A measured number beside ours; `excluded` says why there is no prediction."""
+
+    row: str
+    table: str
+    system: str
+    family: str
+    metric: str
+    measured: float | None
+    unit: str
+    predicted: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    excluded: str = ""
+
+    @property
+    def error(self) -> float | None:
+        """Predicted over measured, minus one."""
+        if self.predicted is None or not self.measured:
+            return None
+        return self.predicted / self.measured - 1
+
+    def cells(self) -> dict[str, str]:
+        """The row of the written table."""
+
+        def text(value: float | None) -> str:
+            return "" if value is None else f"{value:.6g}"
+
+        return dict(zip(COLUMNS, (
+            self.row, self.table, self.system, self.family, self.metric, text(self.predicted),
+            text(self.lower), text(self.upper), text(self.measured), self.unit, text(self.error),
+            self.excluded,
+        ), strict=True))  # fmt: skip
+
+
+class Unpredictable(ValueError):
+    """A row that is left out, and why."""
+
+
+def read_table(path: Path, needed: Iterable[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file as dictionaries of text; empty cells are "".
+
+    Raises:
+        ValueError: the file cannot be read, or lacks a column of `needed`.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"read_table: {path} cannot be read ({error}); give the path of a CSV file"
+        ) from error
+    missing = sorted(set(needed) - set(rows[0] if rows else needed))
+    if missing:
+        raise ValueError(
+            f"read_table: {path} lacks the columns {missing}; it needs {sorted(needed)}; rename its header"
+        )
+    return [{key: (value or "").strip() for key, value in row.items() if key} for row in rows]
+
+
+def read_measurements(path: Path) -> list[Row]:
+    """The rows of a table with the columns of measurements.csv."""
+    names = {field.name for field in fields(Row)}
+    needed = ("id", "chip", "model", "phase", "metric", "value", "unit")
+    return [Row(**{k: v for k, v in row.items() if k in names}) for row in read_table(path, needed)]
+
+
+def write_table(results: Iterable[Result], path: Path) -> None:
+    """Write results as CSV.
+
+    Raises:
+        ValueError: the file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(result.cells() for result in results)
+    try:
+        write_whole(path, text.getvalue())
+    except OSError as error:
+        raise ValueError(f"write_table: {path} cannot be written ({error}); give another path") from error

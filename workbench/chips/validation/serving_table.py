@@ -1,0 +1,185 @@
+"""The table of serving points with parallel sizes in columns: DeepSeek-R1 and V3 under load."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.chips.catalog import load_chip
+from workbench.chips.engines import Engine
+from workbench.chips.mapping import Mapping
+from workbench.chips.memory_fit import largest_batch
+from workbench.chips.steady import Load
+from workbench.chips.validation.rows import Result, Unpredictable, read_table
+from workbench.chips.validation.service import Service, decode_curve, state_of
+from workbench.chips.validation.setup import (
+    SKEW,
+    Setup,
+    config_of,
+    decode_workload,
+    nearest_divisor,
+)  # fmt: skip
+from workbench.chips.validation.text import Drafts, Layout, chip_of, model_of, precision_of
+
+NEEDED = ("system", "backend", "model_path", "precision", "mode", "isl", "osl", "concurrency", "tpot_ms")
+_BACKENDS = {"trtllm": "trtllm", "vllm": "vllm"}
+# Two runs of one configuration that differ by more than this are runs with and without drafts.
+SAME_RUN = 1.35
+# The benchmark draws lengths between 80 and 100 per cent of the nominal ones (InferenceX, range ratio 0.8).
+MEAN_LENGTH = 0.9
+_KEY = (
+    "system", "backend", "precision", "mode", "isl", "osl", "concurrency", "tp_size", "attention_dp_size",
+    "moe_tp_size", "moe_ep_size", "decode_tp_size", "decode_attention_dp_size", "decode_moe_tp_size",
+    "decode_moe_ep_size", "decode_num_workers",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row of the table by its number in the file; `reason` says why it is left out, if it is."""
+
+    number: int
+    row: dict[str, str]
+    reason: str = ""
+
+    @property
+    def engine(self) -> str:
+        return _BACKENDS.get(self.row["backend"], "sglang")
+
+    @property
+    def system(self) -> str:
+        return f"{self.row['system']} {self.row['backend']}"
+
+
+def serving_results(path: Path, engine_for: dict[str, Engine]) -> list[Result]:
+    """Time per output token of every point; contradictory and ambiguous points are left out with a reason.
+
+    Raises:
+        ValueError: the file cannot be read, or lacks a column.
+    """
+    return [point_result(point, engine_for) for point in _points(read_table(path, NEEDED))]
+
+
+def usable_points(rows: list[dict[str, str]]) -> list[Point]:
+    """The points that nothing in the table speaks against."""
+    return [point for point in _points(rows) if not point.reason]
+
+
+def _points(rows: list[dict[str, str]]) -> list[Point]:
+    spread = _spreads(rows)
+    doubt = "the file holds the same configuration at another speed: drafts on and off, unsaid which"
+    return [
+        Point(number, row, doubt if spread[_key(row)] > SAME_RUN else "")
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def point_result(point: Point, engine_for: dict[str, Engine]) -> Result:
+    """One point beside its prediction, or the reason why there is none."""
+    measured = _number(point.row, "tpot_ms")
+    try:
+        if point.reason:
+            raise Unpredictable(point.reason)
+        if measured is None:
+            raise Unpredictable("no time per output token is given")
+        predicted = _tpot_ms(point.row, engine_for)
+    except (ValueError, KeyError, ArithmeticError) as error:
+        return _result(point, measured, None, str(error))
+    return _result(point, measured, predicted, "")
+
+
+def _result(point: Point, measured: float | None, predicted: float | None, reason: str) -> Result:
+    return Result(
+        str(point.number), "serving", point.system, "serving TPOT", "TPOT", measured, "ms", predicted,
+        excluded=reason,
+    )  # fmt: skip
+
+
+def _key(row: dict[str, str]) -> tuple[str, ...]:
+    return tuple(row.get(name, "") for name in _KEY)
+
+
+def _spreads(rows: Iterable[dict[str, str]]) -> dict[tuple[str, ...], float]:
+    """Slowest over fastest run of each configuration."""
+    times: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for row in rows:
+        if row["tpot_ms"]:
+            times[_key(row)].append(float(row["tpot_ms"]))
+    return defaultdict(lambda: 1.0, {key: max(t) / min(t) for key, t in times.items()})
+
+
+def _tpot_ms(row: dict[str, str], engine_for: dict[str, Engine]) -> float:
+    setup, prefix = _setup(row), "" if row["mode"] == "agg" else "decode_"
+    users = _number(row, "concurrency")
+    if users is None:
+        raise Unpredictable("the number of users is not stated")
+    mapping = _mapping(row, prefix, setup)
+    workers = 1.0
+    if prefix:
+        stated = _number(row, "decode_num_workers")
+        if stated is None:
+            raise Unpredictable("the number of decoding instances is not stated")
+        workers = stated
+        own = (_number(row, "decode_batch_size") or math.inf) * mapping.dp * workers
+        users = min(users, own)
+    load = Load(users, MEAN_LENGTH * float(row["isl"]), MEAN_LENGTH * float(row["osl"]), requests=10 * users)
+    engine = engine_for[setup.engine]
+    room = setup.chip.device().need("memory_bytes") * engine.memory_share.value
+    fits = largest_batch(
+        setup.config, decode_workload(setup, load.input_tokens + load.output_tokens), mapping, room,
+        setup.precision, engine_bytes=engine.reserve_bytes.value,
+    )  # fmt: skip
+    if fits < 1:
+        raise Unpredictable("the model does not fit the layout that the row states")
+    most = fits * mapping.dp * workers
+    if prefix:
+        # The decoding pool alone: the batch is stated, so the prefill pool does not matter.
+        step_s = decode_curve(setup, load.decode_context_tokens, mapping, workers, engine)
+        return step_s(min(users, most)) * 1e3
+    service = Service(setup, load, mapping, 1, mapping, 1, mapping.ranks, False, most)
+    return state_of(service, engine).tpot_s * 1e3
+
+
+def _setup(row: dict[str, str]) -> Setup:
+    name, key = model_of(row["model_path"]), chip_of(row["system"])
+    if name is None:
+        raise Unpredictable(f"model {row['model_path']!r}: no published configuration in this package")
+    if key is None:
+        raise Unpredictable(f"chip {row['system']!r} is not in the catalog")
+    recipe = precision_of(row["precision"], name)
+    if isinstance(recipe, str):
+        raise Unpredictable(recipe)
+    engine = _BACKENDS.get(row["backend"], "sglang")
+    return Setup(
+        config_of(name), name, load_chip(key), None, False, recipe, Layout(), Drafts(), engine, False
+    )
+
+
+def _number(row: dict[str, str], name: str) -> float | None:
+    text = row.get(name, "")
+    return float(text) if text else None
+
+
+def _mapping(row: dict[str, str], prefix: str, setup: Setup) -> Mapping:
+    names = ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
+    tp, dp, moe_tp, ep = (int(_number(row, prefix + name) or 1) for name in names)
+    if tp * dp != moe_tp * ep:
+        raise Unpredictable(
+            f"parallel sizes contradict each other: attention {tp} × {dp}, experts {moe_tp} × {ep}"
+        )
+    if tp > 1 and setup.config.num_attention_heads % tp:
+        raise Unpredictable(f"tensor parallel {tp} does not divide {setup.config.num_attention_heads} heads")
+    ep = nearest_divisor(setup.config.n_routed_experts or 1, ep)
+    if tp * dp % (ep * moe_tp):
+        dp = ep * moe_tp // tp
+    return Mapping(
+        dp=dp,
+        attention_tp=tp,
+        ep=ep,
+        moe_tp=moe_tp,
+        expert_imbalance=1.1 if ep > 1 else 1.0,
+        routing_skew=SKEW,
+    )

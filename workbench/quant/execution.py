@@ -1,0 +1,111 @@
+"""Running a format's kernel: in chunks of plain torch code, or as the loop that torch.compile makes of it."""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch._inductor.exc import InductorError
+
+from workbench.quant.affine import AffineFormat
+from workbench.quant.blocks import BlockFormat
+from workbench.quant.kernels import KERNELS, needs_tensor_amax
+from workbench.quant.quantized import Format
+
+COMPILE_AFTER = 1 << 30
+"""Numbers rounded to one format by plain code until compiling it pays: 64 tensors of 4096 × 4096."""
+
+_CHUNK = 1 << 17  # numbers: the intermediates of a chunk stay in a core's cache
+
+_rounded: Counter[Format] = Counter()
+_compiler_works = True
+
+
+def run(x: Tensor, out: Tensor, fmt: Format, compiled: bool | None) -> float:
+    """Write what x rounds to. Returns the greatest magnitude of x.
+
+    Shapes: x and out as `kernels.cut` gives them.
+    """
+    if _is_for_compiler(fmt, x.numel(), compiled):
+        try:
+            return float(_compiled(fmt, x)(_with_any_size(x, fmt), _with_any_size(out, fmt)))
+        except InductorError as error:
+            _go_on_without_compiler(error)
+    return _in_chunks(x, out, fmt)
+
+
+def _is_for_compiler(fmt: Format, numbers: int, compiled: bool | None) -> bool:
+    if not _compiler_works or compiled is False:
+        return False
+    if compiled is None:
+        _rounded[fmt] += numbers
+    return compiled or _rounded[fmt] > COMPILE_AFTER
+
+
+# Plain code
+
+
+def _in_chunks(x: Tensor, out: Tensor, fmt: Format) -> float:
+    tensor_amax = None
+    if needs_tensor_amax(fmt):
+        least, greatest = torch.aminmax(x)  # reads once and writes nothing, unlike x.abs().amax()
+        tensor_amax = torch.maximum(-least, greatest).float()
+    peaks = []
+    for part, into in zip(_chunks(x), _chunks(out), strict=True):
+        values, magnitudes = KERNELS[type(fmt)](part.float(), fmt, tensor_amax)
+        into.copy_(values)
+        peaks.append(magnitudes.amax())
+    return float(torch.stack(peaks).amax())
+
+
+def _chunks(x: Tensor) -> list[Tensor]:
+    """Whole blocks, together about _CHUNK numbers. Shapes: (n, r, C, c) -> several (n', r, C', c)."""
+    _, r, C, c = x.shape
+    high, wide = (max(1, _CHUNK // numbers) for numbers in (r * C * c, r * c))
+    return [part for rows in x.split(high) for part in rows.split(wide, dim=2)]
+
+
+# Compiled
+
+
+_kernels: dict[Format, Callable[[Tensor, Tensor], Tensor]] = {}
+
+
+def _compiled(fmt: Format, x: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    if fmt not in _kernels:
+        # Once in plain code: a compiler cannot see constants that formats work out at first use.
+        _whole(x[:1, :, :1], torch.empty_like(x[:1, :, :1]), fmt)
+        # The formats share one function, and torch counts what it compiled from it, unless isolated.
+        _kernels[fmt] = torch.compile(  # type: ignore[call-overload]  # torch's stubs lack the last two
+            partial(_whole, fmt=fmt), fullgraph=True, isolate_recompiles=True, recompile_limit=64
+        )
+    return _kernels[fmt]
+
+
+def _whole(x: Tensor, out: Tensor, fmt: Format) -> Tensor:
+    x = x.float()
+    tensor_amax = x.abs().amax() if needs_tensor_amax(fmt) else None
+    values, magnitudes = KERNELS[type(fmt)](x, fmt, tensor_amax)
+    out.copy_(values)
+    return magnitudes.amax()
+
+
+def _with_any_size(blocks: Tensor, fmt: Format) -> Tensor:
+    """The same, marked so that one kernel serves every shape: all but the size of a block may change."""
+    has_wide_rows = isinstance(fmt, AffineFormat) or (isinstance(fmt, BlockFormat) and fmt.columns is None)
+    for axis in (0, 2, 3) if has_wide_rows else (0, 2):
+        torch._dynamo.maybe_mark_dynamic(blocks, axis)
+    return blocks
+
+
+def _go_on_without_compiler(error: InductorError) -> None:
+    global _compiler_works
+    _compiler_works = False
+    reason = str(error).strip().splitlines()[0]
+    warnings.warn(
+        f"fake_quantize: torch.compile found no working C++ compiler ({reason}); going on with plain torch "
+        f"code, which gives the same numbers some ten times slower; install g++ to change that",
+        stacklevel=6,
+    )

@@ -1,5 +1,6 @@
 """The stream of rows depends on seed and place alone."""
 
+import pytest
 import torch
 
 from workbench.training.loader import Loader
@@ -34,3 +35,27 @@ def test_grouping_does_not_change_the_stream_and_a_place_can_be_set():
     other.position = 5
     assert torch.equal(other.take(6).input_ids, whole[5:])
     assert not torch.equal(Loader(DOCUMENTS, 8, seed=4).take(11).input_ids, whole)
+
+
+def test_labels_go_where_their_tokens_go():
+    labels = [[i if i % 3 else -100 for i in range(len(d))] for d in DOCUMENTS]
+    loader = Loader(DOCUMENTS, 5, seed=0, labels=labels)
+    # Every document is cut into rows of 5 and a rest, each found again by its token and its number there.
+    found = sorted(
+        (int(ids[samples == s][0]), (labels[samples == s]).tolist())
+        for ids, samples, labels in zip(*loader.rows, strict=True)
+        for s in samples.unique()
+        if ids[samples == s][0]
+    )
+    both = zip(DOCUMENTS, labels, strict=True)
+    cut = [(d[0], own[i : i + 5]) for d, own in both for i in range(0, len(d), 5)]
+    assert found == sorted(cut)
+    with pytest.raises(ValueError, match=r"^Loader: got labels for 7 documents and 29 tokens; .*30 tokens"):
+        Loader(DOCUMENTS, 5, seed=0, labels=[labels[0][1:], *labels[1:]])
+
+
+def test_peeking_leaves_the_stream_where_it_is():
+    loader = Loader(DOCUMENTS, 8, seed=3)
+    loader.take(2)
+    ahead = loader.peek(3, ahead=4).input_ids
+    assert torch.equal(loader.take(7).input_ids[4:], ahead)

@@ -28,9 +28,13 @@ def run(x: Tensor, out: Tensor, fmt: Format, compiled: bool | None) -> float:
 
     Shapes: x and out as `kernels.cut` gives them.
     """
-    if _is_for_compiler(fmt, x.numel(), compiled):
+    # torch.compile gets lost when one of its inputs is written and shares memory with another.
+    is_in_place = x.data_ptr() == out.data_ptr()
+    is_apart = x.untyped_storage().data_ptr() != out.untyped_storage().data_ptr()
+    if (is_in_place or is_apart) and _is_for_compiler(fmt, x.numel(), compiled):
+        tensors = (x,) if is_in_place else (x, out)
         try:
-            return float(_compiled(fmt, x)(_with_any_size(x, fmt), _with_any_size(out, fmt)))
+            return float(_compiled(fmt, x)(*(_with_any_size(t, fmt) for t in tensors)))
         except InductorError as error:
             _go_on_without_compiler(error)
     return _in_chunks(x, out, fmt)
@@ -70,13 +74,13 @@ def _chunks(x: Tensor) -> list[Tensor]:
 # Compiled
 
 
-_kernels: dict[Format, Callable[[Tensor, Tensor], Tensor]] = {}
+_kernels: dict[Format, Callable[..., Tensor]] = {}
 
 
-def _compiled(fmt: Format, x: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+def _compiled(fmt: Format, x: Tensor) -> Callable[..., Tensor]:
     if fmt not in _kernels:
         # Once in plain code: a compiler cannot see constants that formats work out at first use.
-        _whole(x[:1, :, :1], torch.empty_like(x[:1, :, :1]), fmt)
+        _whole(x[:1, :, :1].clone(), fmt=fmt)
         # The formats share one function, and torch counts what it compiled from it, unless isolated.
         _kernels[fmt] = torch.compile(  # type: ignore[call-overload]  # torch's stubs lack the last two
             partial(_whole, fmt=fmt), fullgraph=True, isolate_recompiles=True, recompile_limit=64
@@ -84,11 +88,12 @@ def _compiled(fmt: Format, x: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     return _kernels[fmt]
 
 
-def _whole(x: Tensor, out: Tensor, fmt: Format) -> Tensor:
-    x = x.float()
-    tensor_amax = x.abs().amax() if needs_tensor_amax(fmt) else None
-    values, magnitudes = KERNELS[type(fmt)](x, fmt, tensor_amax)
-    out.copy_(values)
+def _whole(x: Tensor, out: Tensor | None = None, *, fmt: Format) -> Tensor:
+    """Write what x rounds to, into x itself without an out. Returns the greatest magnitude."""
+    numbers = x.float()
+    tensor_amax = numbers.abs().amax() if needs_tensor_amax(fmt) else None
+    values, magnitudes = KERNELS[type(fmt)](numbers, fmt, tensor_amax)
+    (x if out is None else out).copy_(values)
     return magnitudes.amax()
 
 

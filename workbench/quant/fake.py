@@ -52,12 +52,17 @@ def fake_quantize(
 
 
 def _check_out(x: Tensor, out: Tensor, needs_gradient: bool) -> None:
-    if out.shape == x.shape and out.device == x.device and out.is_contiguous() and not needs_gradient:
+    is_alike = (out.shape, out.dtype, out.device) == (x.shape, x.dtype, x.device)
+    bytes_apart = abs(out.data_ptr() - x.data_ptr())
+    is_in_place = bytes_apart == 0 and x.is_contiguous()
+    if is_alike and out.is_contiguous() and not needs_gradient and (is_in_place or bytes_apart >= x.nbytes):
         return
     raise ValueError(
-        f"fake_quantize: got out {tuple(out.shape)} on {out.device} for x {tuple(x.shape)} on {x.device}"
-        f"{', which needs a gradient' if needs_gradient else ''}; it needs a contiguous tensor like x, and "
-        f"no gradient; leave out away, or call it under torch.no_grad()"
+        f"fake_quantize: got out {out.dtype} {tuple(out.shape)} on {out.device} for x {x.dtype} "
+        f"{tuple(x.shape)} "
+        f"on {x.device}; it needs a contiguous tensor of x's shape, dtype and device, x itself or apart from "
+        f"it{', and an x without a gradient' if needs_gradient else ''}; pass torch.empty_like(x), under "
+        f"torch.no_grad()"
     )
 
 

@@ -100,9 +100,7 @@ def _build(texts: Sequence[str], vocab_size: int, held_out_share: float) -> Corp
         characters += len(texts[n_held_out])
         n_held_out += 1
     tokenizer = Tokenizer.train(texts[n_held_out:], vocab_size)
-    documents = [
-        [tokenizer.bos_token_id, *tokenizer.encode(text), tokenizer.eos_token_id] for text in texts
-    ]
+    documents = [[tokenizer.bos_token_id, *tokenizer.encode(text), tokenizer.eos_token_id] for text in texts]
     n_bytes = sum(len(text.encode("utf-8")) for text in texts[:n_held_out])
     return Corpus(tokenizer, documents[n_held_out:], documents[:n_held_out], n_bytes)
 
@@ -139,7 +137,7 @@ def _read(folder: Path) -> Corpus:
         n_held_out, n_bytes = tensors["held_out"].tolist()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"load_corpus: {folder} is damaged ({error}); needs a whole {TOKENS} and {TOKENIZER}; remove that "
-            f"folder, and it is made again"
+            f"load_corpus: {folder} is damaged ({error}); needs a whole {TOKENS} and {TOKENIZER}; remove "
+            f"that folder, and it is made again"
         ) from error
     return Corpus(tokenizer, documents[n_held_out:], documents[:n_held_out], n_bytes)

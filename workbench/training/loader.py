@@ -34,14 +34,27 @@ class Loader:
     Args:
         documents: token ids of each document.
         row_tokens: length of a row.
+        labels: of each document's tokens, -100 for those that carry no loss; its ids if None.
 
     Raises:
-        ValueError: as `packing.best_fit`.
+        ValueError: as `packing.best_fit`, or labels of other lengths than the documents.
     """
 
-    def __init__(self, documents: Sequence[Sequence[int]], row_tokens: int, seed: int):
-        packed = best_fit([len(document) for document in documents], row_tokens)
-        self.rows = _tensors(documents, packed, row_tokens)
+    def __init__(
+        self,
+        documents: Sequence[Sequence[int]],
+        row_tokens: int,
+        seed: int,
+        labels: Sequence[Sequence[int]] | None = None,
+    ):
+        lengths = [len(document) for document in documents]
+        labels = documents if labels is None else labels
+        if lengths != [len(own) for own in labels]:
+            raise ValueError(
+                f"Loader: got labels for {len(labels)} documents and {sum(map(len, labels))} tokens; needs "
+                f"one for each of {sum(lengths)} tokens of {len(documents)} documents; pad with {IGNORED}"
+            )
+        self.rows = _tensors(documents, labels, best_fit(lengths, row_tokens), row_tokens)
         self.seed, self.position = seed, 0
         self._order: tuple[int, np.ndarray] | None = None
 
@@ -51,9 +64,14 @@ class Loader:
 
     def take(self, n_rows: int) -> Batch:
         """The next rows. An epoch's last rows and the next one's first may share a batch."""
-        places = range(self.position, self.position + n_rows)
-        chosen = torch.tensor([self._row(place) for place in places])
+        batch = self.peek(n_rows)
         self.position += n_rows
+        return batch
+
+    def peek(self, n_rows: int, ahead: int = 0) -> Batch:
+        """The rows that come after the next `ahead` rows; the stream stays where it is."""
+        begin = self.position + ahead
+        chosen = torch.tensor([self._row(place) for place in range(begin, begin + n_rows)])
         return Batch(*(x[chosen] for x in self.rows))
 
     def _row(self, place: int) -> int:
@@ -64,7 +82,12 @@ class Loader:
         return int(self._order[1][index])
 
 
-def _tensors(documents: Sequence[Sequence[int]], packed: Sequence[Sequence[Piece]], row_tokens: int) -> Batch:
+def _tensors(
+    documents: Sequence[Sequence[int]],
+    own_labels: Sequence[Sequence[int]],
+    packed: Sequence[Sequence[Piece]],
+    row_tokens: int,
+) -> Batch:
     ids = torch.zeros(len(packed), row_tokens, dtype=torch.long)
     samples = torch.zeros_like(ids)
     labels = torch.full_like(ids, IGNORED)
@@ -72,9 +95,10 @@ def _tensors(documents: Sequence[Sequence[int]], packed: Sequence[Sequence[Piece
         at = 0
         for sample, piece in enumerate(pieces):
             end = at + piece.end - piece.begin
-            ids[row, at:end] = torch.tensor(documents[piece.document][piece.begin : piece.end])
+            tokens = slice(piece.begin, piece.end)
+            ids[row, at:end] = torch.tensor(documents[piece.document][tokens])
+            labels[row, at:end] = torch.tensor(own_labels[piece.document][tokens])
             samples[row, at:end] = sample
             at = end
-        labels[row, :at] = ids[row, :at]
         samples[row, at:] = len(pieces)
     return Batch(ids, samples, labels)

@@ -7,7 +7,8 @@ arguments, it goes on from its last checkpoint as if nothing had happened, to th
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +18,14 @@ from torch import Tensor, nn
 
 from workbench.model import Transformer
 from workbench.model.loss import IGNORED
+from workbench.training.anticipatory import AnticipatoryRouting
+from workbench.training.indexer_loss import attention_inputs, every_entry, indexer_loss
 from workbench.training.loader import Batch, Loader
 from workbench.training.parameter_groups import make_optimizers
 from workbench.training.routing import Routing
-from workbench.training.run_state import RunState, restore, save
+from workbench.training.run_state import Part, RunState, restore, save
 from workbench.training.schedules import BatchRamp, LearningRate
+from workbench.training.spikes import SpikeDetector
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,9 @@ class Recipe:
         clip_norm: the largest norm of all gradients together.
         bias_step, balance_weight: of the two balance rules of the experts.
         precision: "bf16" runs matrix products in bf16 under autocast, with fp32 weights.
+        attention: "dense" lets CSA layers read every visible entry instead of those selected.
+        indexer: whether the indexers learn by `indexer_loss`: not at all, beside the rest, or alone, all
+            else frozen (the warm-up before selection begins).
     """
 
     rate: LearningRate
@@ -43,6 +50,8 @@ class Recipe:
     bias_step: float = 1e-3
     balance_weight: float = 1e-4
     precision: Literal["fp32", "bf16"] = "fp32"
+    attention: Literal["sparse", "dense"] = "sparse"
+    indexer: Literal["off", "beside", "alone"] = "off"
 
 
 def train(
@@ -53,16 +62,22 @@ def train(
     optimizers: Sequence[torch.optim.Optimizer] | None = None,
     folder: str | Path | None = None,
     checkpoint_every: int = 100,
-) -> Iterator[dict[str, Any]]:
+    anticipatory: AnticipatoryRouting | None = None,
+    detector: SpikeDetector | None = None,
+) -> Generator[dict[str, Any], None, None]:
     """Train in place and yield each step's numbers; resume from `folder` if it holds a checkpoint.
 
     A row has step, tokens (predicted so far), loss (nats a token, without the balance and MTP terms'
     weights: as `model.loss` with the recipe's MTP weight), grad_norm, learning_rate, largest_load and
-    tokens_per_s.
+    tokens_per_s; indexer_loss where the indexers learn, is_anticipatory and is_spike where asked for.
+    Between two rows the model attends as it is trained, densely if the recipe says so.
 
     Args:
         optimizers: the report's Muon and AdamW if None.
         folder: where checkpoints go; none are written if None. The last two are kept.
+        anticipatory: routes the steps it covers by older weights. It and the detector may change between
+            a run and its resumption.
+        detector: judges every loss.
 
     Raises:
         ValueError: the checkpoint is of another configuration, recipe or data, or is damaged.
@@ -70,14 +85,18 @@ def train(
             the step.
     """
     optimizers = make_optimizers(model, recipe.rate.peak) if optimizers is None else optimizers
-    state = RunState(model, optimizers, loader, identity(model, loader, recipe))
+    given: dict[str, Part | None] = {"anticipatory": anticipatory, "detector": detector}
+    parts = {name: part for name, part in given.items() if part is not None}
+    state = RunState(model, optimizers, loader, identity(model, loader, recipe), parts=parts)
     if folder is not None:
         restore(state, Path(folder))
     model.train()
-    with Routing(model) as routing:
+    with Routing(model) as routing, every_entry(model) if recipe.attention == "dense" else nullcontext():
         while state.step < recipe.rate.total_steps:
             begun = time.perf_counter()
-            row, tokens = _step(state, recipe, routing)
+            row, tokens = _step(state, recipe, routing, anticipatory)
+            if detector is not None:
+                row["is_spike"] = detector.note(row["loss"])
             state.step += 1
             state.tokens += tokens
             if folder is not None and (
@@ -94,41 +113,73 @@ def identity(model: Transformer, loader: Loader, recipe: Recipe) -> dict[str, An
     return {"model": model.config.to_dict(), "recipe": asdict(recipe), "data": data}
 
 
-def _step(state: RunState, recipe: Recipe, routing: Routing) -> tuple[dict[str, float], int]:
+def _step(
+    state: RunState, recipe: Recipe, routing: Routing, anticipatory: AnticipatoryRouting | None
+) -> tuple[dict[str, Any], int]:
     model, step = state.model, state.step
-    rate = recipe.rate(step)
+    row: dict[str, Any] = {"loss": 0.0}
+    if anticipatory is not None:
+        row["is_anticipatory"] = anticipatory.covers(step)
+        with routing.paused():
+            anticipatory.prepare(step, lambda later: _read_ahead(state, recipe, later))
+
     batch = state.loader.take(recipe.batch(step))
-    total = n_predicted(batch)
-    loss = 0.0
-    for parts in zip(*(x.split(recipe.micro_rows) for x in batch), strict=True):
-        micro = Batch(*(x.to(model.device) for x in parts))
-        share = n_predicted(micro) / total
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            part = model.loss(
-                micro.input_ids,
-                labels=micro.labels,
-                sample_ids=micro.sample_ids,
-                mtp_weight=recipe.rate.mtp_weight(step),
-            )
+    total, begin = n_predicted(batch), 0
+    for micro in _micro_batches(batch, recipe, model.device):
         rows = len(micro.input_ids)
-        balance = recipe.balance_weight * rows / len(batch.input_ids) * routing.balance_loss(rows)
-        # By predicted tokens; the MTP term, whose targets are one fewer a sample, is shared out alike.
-        (share * part + balance).backward()
-        loss += share * part.item()
+        share, row_share = n_predicted(micro) / total, rows / len(batch.input_ids)
+        routed = anticipatory.routed(step, begin, rows) if anticipatory is not None else nullcontext()
+        with routed, attention_inputs(model) as seen:
+            with torch.no_grad() if recipe.indexer == "alone" else nullcontext():
+                part = _language_loss(model, micro, recipe, step)
+            # By predicted tokens; the MTP term, whose targets are one fewer a sample, is shared out alike.
+            objective = share * part + recipe.balance_weight * row_share * routing.balance_loss(rows)
+            if recipe.indexer != "off":
+                own = row_share * indexer_loss(seen)
+                row["indexer_loss"] = row.get("indexer_loss", 0.0) + own.item()
+                objective = objective + own
+            objective.backward()
+        row["loss"] += share * part.item()
+        begin += rows
 
     norm = float(nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm))
-    if not math.isfinite(norm) or not math.isfinite(loss):
+    if not math.isfinite(norm) or not math.isfinite(row["loss"]):
+        model.zero_grad()  # what tries again must not add to it
         raise FloatingPointError(
-            f"train: step {step + 1} has loss {loss} and gradient norm {norm}; both must be finite; "
+            f"train: step {step + 1} has loss {row['loss']} and gradient norm {norm}; both must be finite; "
             f"go back to a checkpoint with a lower rate"
         )
+    rate = recipe.rate(step)
     for optimizer in state.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
         optimizer.zero_grad()
-    largest = routing.update_biases(recipe.bias_step)
-    return {"loss": loss, "grad_norm": norm, "learning_rate": rate, "largest_load": largest}, total
+    largest = routing.update_biases(0.0 if recipe.indexer == "alone" else recipe.bias_step)
+    return {**row, "grad_norm": norm, "learning_rate": rate, "largest_load": largest}, total
+
+
+def _language_loss(model: Transformer, micro: Batch, recipe: Recipe, step: int) -> Tensor:
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+        return model.loss(
+            micro.input_ids,
+            labels=micro.labels,
+            sample_ids=micro.sample_ids,
+            mtp_weight=recipe.rate.mtp_weight(step),
+        )
+
+
+def _read_ahead(state: RunState, recipe: Recipe, later: int) -> None:
+    """Run a later step's batch through today's model, for its routers to be watched."""
+    ahead = sum(recipe.batch(step) for step in range(state.step, later))
+    batch = state.loader.peek(recipe.batch(later), ahead)
+    for micro in _micro_batches(batch, recipe, state.model.device):
+        _language_loss(state.model, micro, recipe, later)
+
+
+def _micro_batches(batch: Batch, recipe: Recipe, device: torch.device) -> Iterator[Batch]:
+    for parts in zip(*(x.split(recipe.micro_rows) for x in batch), strict=True):
+        yield Batch(*(x.to(device) for x in parts))
 
 
 def n_predicted(batch: Batch) -> int:

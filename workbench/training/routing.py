@@ -4,6 +4,8 @@ Report: section 2.1 and section 4.2.2 (bias step 0.001, sequence balance weight 
 Axes: b rows, s tokens, t tokens of all rows, e experts.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +17,11 @@ from workbench.model.balance import sequence_balance_loss, update_bias
 from workbench.model.experts import HashRouter, Router
 
 
+def learned_routers(model: nn.Module) -> list[Router]:
+    """The routers that choose by affinity, those of MTP blocks included, in the order of the model."""
+    return [m for m in model.modules() if isinstance(m, Router) and not isinstance(m, HashRouter)]
+
+
 class Routing:
     """Watches the learned routers of a model while it is entered.
 
@@ -23,7 +30,8 @@ class Routing:
     """
 
     def __init__(self, model: Transformer):
-        self.routers = [m for m in model.modules() if isinstance(m, Router) and not isinstance(m, HashRouter)]
+        self.routers = learned_routers(model)
+        self._is_paused = False
         self._counts = {router: torch.zeros(len(router.weight)) for router in self.routers}
         self._seen: list[tuple[Tensor, Tensor]] = []
 
@@ -39,9 +47,20 @@ class Routing:
 
     def _note(self, router: nn.Module, inputs: tuple[Tensor, Any], output: tuple[Tensor, Tensor]) -> None:
         assert isinstance(router, Router)
+        if self._is_paused:
+            return
         experts = output[1]
         self._seen.append((router.affinity(inputs[0]), experts))
         self._counts[router] += torch.bincount(experts.flatten().cpu(), minlength=len(router.weight))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within, what the routers do does not count."""
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            self._is_paused = False
 
     def balance_loss(self, rows: int) -> Tensor:
         """The mean over rows of Σ_e f_e P_e, summed over the routers, since this was last asked.

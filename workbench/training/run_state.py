@@ -8,10 +8,10 @@ a kill leaves the one before.
 import json
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -25,6 +25,16 @@ STATE, RUN = "state.safetensors", "run.json"
 KEPT = 2  # the newest checkpoints that stay
 
 
+class Part(Protocol):
+    """Something beside model and optimiser on whose state the next step depends.
+
+    `load_state_dict` gets nothing from a checkpoint of a run that went without the part.
+    """
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None: ...
+
+
 @dataclass
 class RunState:
     """A run between two steps. `identity` is what a checkpoint must share to be resumed."""
@@ -35,11 +45,17 @@ class RunState:
     identity: dict[str, Any]
     step: int = 0
     tokens: int = 0
+    parts: Mapping[str, Part] = field(default_factory=dict)
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
     return sorted(path for path in folder.glob("step-*") if path.suffix != ".tmp")
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    """How many steps a run had made at a checkpoint."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def save(state: RunState, folder: Path) -> Path:
@@ -103,6 +119,8 @@ def _tensors(state: RunState) -> dict[str, Tensor]:
     for i, optimizer in enumerate(state.optimizers):
         for index, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{index}.{key}": value for key, value in values.items()}
+    for part, own in state.parts.items():
+        tensors |= {f"part.{part}.{name}": tensor for name, tensor in own.state_dict().items()}
     tensors["generator"] = torch.get_rng_state()
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
@@ -119,6 +137,8 @@ def _load(state: RunState, tensors: dict[str, Tensor]) -> None:
             index, key = name.split(".", 1)
             values.setdefault(int(index), {})[key] = tensor
         optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
+    for part, own in state.parts.items():
+        own.load_state_dict(_under(tensors, f"part.{part}."))
     torch.set_rng_state(tensors["generator"])
 
 

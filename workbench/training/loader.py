@@ -29,7 +29,8 @@ class Loader:
     """An endless stream of rows, reshuffled every epoch.
 
     Which rows come at a place in the stream depends on the seed alone, not on how they are grouped into
-    batches; `position` is that place, and setting it resumes the stream there.
+    batches; `position` is that place, and setting it resumes the stream there. `skipped` more rows are left
+    out: a run that goes back behind bad data goes on behind it.
 
     Args:
         documents: token ids of each document.
@@ -55,7 +56,7 @@ class Loader:
                 f"one for each of {sum(lengths)} tokens of {len(documents)} documents; pad with {IGNORED}"
             )
         self.rows = _tensors(documents, labels, best_fit(lengths, row_tokens), row_tokens)
-        self.seed, self.position = seed, 0
+        self.seed, self.position, self.skipped = seed, 0, 0
         self._order: tuple[int, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -70,7 +71,7 @@ class Loader:
 
     def peek(self, n_rows: int, ahead: int = 0) -> Batch:
         """The rows that come after the next `ahead` rows; the stream stays where it is."""
-        begin = self.position + ahead
+        begin = self.position + self.skipped + ahead
         chosen = torch.tensor([self._row(place) for place in range(begin, begin + n_rows)])
         return Batch(*(x[chosen] for x in self.rows))
 

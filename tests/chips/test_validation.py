@@ -210,3 +210,21 @@ def test_a_written_table_reads_back(tmp_path):
     rows = read_table(tmp_path / "deep" / "table.csv", COLUMNS)
     assert len(rows) == len(RESULTS)
     assert float(rows[0]["measured"]) == pytest.approx(RESULTS[0].measured, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("kernels_nvidia", "latency_us"), ("silicon_deepseek", "tpot_ms")]
+)
+@pytest.mark.parametrize("cell", ["", "nan", "n/a", "-5", "0", "inf"])
+def test_unreadable_cells_leave_a_row_out_and_do_not_stop_the_others(tmp_path, table, column, cell):
+    with (DATA / f"{table}.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))[12:700:86]
+    rows[0][column] = cell
+    target = tmp_path / "table.csv"
+    with target.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    results = validate(**{"kernels" if table == "kernels_nvidia" else "serving": target})
+    assert len(results) == len(rows) and results[0].excluded and results[0].predicted is None
+    assert any(result.predicted for result in results[1:])

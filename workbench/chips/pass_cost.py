@@ -10,7 +10,9 @@ A prefill replays no graph: the host starts every operation, and the chips wait 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -19,13 +21,13 @@ from workbench.accounting.routing import experts_touched
 from workbench.chips.clusters import Cluster
 from workbench.chips.collectives import NOTHING, Seconds
 from workbench.chips.engines import Engine
-from workbench.chips.kernels import KernelTime, kernel_times
+from workbench.chips.kernels import Calibration, KernelTime, kernel_times
 from workbench.chips.mapping import Exchange, Mapping, exchanges
 from workbench.chips.operations import Operation, operations
 from workbench.chips.overlap import ExpertStages, two_batches
 from workbench.chips.precision import Precision
-from workbench.chips.topology import Constant, topology_of
-from workbench.chips.workload import Size, Workload
+from workbench.chips.topology import Constant, Topology, topology_of
+from workbench.chips.workload import Shard, Size, Workload
 from workbench.config import ModelConfig
 
 # Groups of experts that a fused kernel runs one behind the other. Assumed: the report says "waves" and no
@@ -161,29 +163,35 @@ def pass_cost(
     *,
     stage: int = 0,
     busy_groups: float = 1.0,
+    calibration: Calibration | None = None,
+    topology: Topology | None = None,
 ) -> PassCost:
     """Kernels and messages of one pass of one pipeline stage.
 
     busy_groups: share of the attention groups that have work; the others wait, and bring the experts nothing.
+    calibration, topology: constants of kernels and links other than the package's own.
 
     Shapes: sizes broadcast over the workload's arrays.
     """
+    if workload.cache_format is None and precision.cache_format:
+        workload = workload.replace(cache_format=precision.cache_format)
     passes = 1
     if mapping.overlap == "two batches" and mapping.has_expert_traffic and workload.phase != "train":
         # A training step has micro-batches to pair; a serving pass must cut its batch in two.
         passes, workload = 2, workload.replace(batch=workload.batch / 2)
-    work = precision.apply(operations(config, workload, mapping.shard(config, stage)))
+    work = precision.apply(_operations(config, workload, mapping.shard(config, stage)))
     rows, experts = _expert_load(config, workload, mapping, busy_groups)
     if rows != 1 or busy_groups != 1:
         work = [_loaded(o, rows, experts) if o.name in (*_STAGES, "dispatch") else o for o in work]
-    times = kernel_times(work, cluster.chip)
+    times = kernel_times(work, cluster.chip, calibration=calibration)
     chunked = workload.phase == "prefill" and workload.chunk_tokens is not None
-    sent = exchanges(config, workload, mapping, topology_of(cluster), stage=stage)
+    sent = exchanges(config, workload, mapping, topology or topology_of(cluster), stage=stage)
     stages = dict.fromkeys(("dispatch", "up", "activation", "down", "combine"), NOTHING)
-    for i, o in enumerate(work):
-        if mapping.overlap == "waves" and o.name in _STAGES:
-            time = Seconds(times.lower_s[i], times.expected_s[i], times.upper_s[i]).times(o.count)
-            stages[_STAGES[o.name]] = stages[_STAGES[o.name]].plus(_over_chunks(time, chunked))
+    if mapping.overlap == "waves":
+        for i, o in enumerate(work):
+            if o.name in _STAGES:
+                time = Seconds(times.lower_s[i], times.expected_s[i], times.upper_s[i]).times(o.count)
+                stages[_STAGES[o.name]] = stages[_STAGES[o.name]].plus(_over_chunks(time, chunked))
     traffic, other = NOTHING, NOTHING
     for e in sent:
         time = _over_chunks(e.time, chunked).times(e.count * passes)
@@ -196,19 +204,35 @@ def pass_cost(
         else:
             other = other.plus(time)
     counts = np.array([float(o.count) for o in work])
-    sums = Seconds(
-        *(np.tensordot(counts, t, 1) * passes for t in (times.lower_s, times.expected_s, times.upper_s))
+    lower, expected, upper, launch = (
+        np.tensordot(counts, t, 1) * passes
+        for t in (times.lower_s, times.expected_s, times.upper_s, times.launch_s)
     )
-    launch: Size = np.tensordot(counts, times.launch_s, 1) * passes
     launch = np.sum(launch, axis=-1) if chunked else launch
     chunk_count = times.expected_s.shape[-1] if chunked else 1
     layers = (config.num_hidden_layers / mapping.pp + _draft_layers(config, workload)) * chunk_count
     return PassCost(
-        _over_chunks(sums, chunked), launch, traffic, other, stages, layers, passes, work, times, sent,
-        chunked,
+        _over_chunks(Seconds(lower, expected, upper), chunked), launch, traffic, other, stages, layers,
+        passes, work, times, sent, chunked,
         launches=(float(counts.sum()) + sum(float(e.count) for e in sent)) * passes * chunk_count,
         is_prefill=workload.phase == "prefill", host=_host(cluster.chip.key),
     )  # fmt: skip
+
+
+def _operations(config: ModelConfig, workload: Workload, shard: Shard) -> Sequence[Operation]:
+    """The operations of a pass; those of plain sizes are kept: another chip or engine asks for them again."""
+    find = _kept_operations if is_plain(workload) else operations
+    return find(config, workload, shard)
+
+
+def is_plain(workload: Workload) -> bool:
+    """Whether all sizes are numbers: such a workload can be looked up."""
+    return not any(isinstance(value, np.ndarray) for value in vars(workload).values())
+
+
+@lru_cache(maxsize=64)
+def _kept_operations(config: ModelConfig, workload: Workload, shard: Shard) -> tuple[Operation, ...]:
+    return tuple(operations(config, workload, shard))
 
 
 def _host(chip: str) -> str:

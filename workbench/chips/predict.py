@@ -6,7 +6,8 @@ bad ends and adds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ import numpy as np
 from workbench.chips.clusters import Cluster
 from workbench.chips.collectives import Seconds
 from workbench.chips.engines import Engine, engine
+from workbench.chips.kernels import Calibration
 from workbench.chips.mapping import Mapping
 from workbench.chips.memory_fit import MemoryRow, check_fit, memory_rows, total_bytes
-from workbench.chips.pass_cost import TimeRow, pass_cost
+from workbench.chips.pass_cost import PassCost, TimeRow, is_plain, pass_cost
 from workbench.chips.precision import RELEASED, Precision
+from workbench.chips.topology import Topology
 from workbench.chips.workload import Size, Workload
 from workbench.config import ModelConfig
 
@@ -30,22 +33,35 @@ class Prediction:
     """One pass of a model on a cluster.
 
     step_s: seconds of the pass, between bounds; tokens_per_step: of all groups together (accepted ones in
-    decoding); rows: where the time goes before anything overlaps; hidden_s: what overlap takes off their
-    sum; memory: of the fullest device; limiting: what most of the expected time is spent on.
+    decoding); hidden_s: what overlap takes off the sum of all parts; memory: of the fullest device.
     """
 
     workload: Workload
     mapping: Mapping
+    engine: Engine
+    cost: PassCost
     step_s: Seconds
     tokens_per_step: Size
     ranks: int
     devices_per_chip: int
-    rows: tuple[TimeRow, ...]
     hidden_s: Size
     memory: tuple[MemoryRow, ...]
     memory_bytes: float
-    limiting: Any
-    notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def rows(self) -> tuple[TimeRow, ...]:
+        """Where the time goes before anything overlaps."""
+        return tuple(self.cost.rows(self.engine))
+
+    @cached_property
+    def limiting(self) -> Any:
+        """What most of the expected time is spent on, setting by setting."""
+        return _limiting(self.rows)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed or converted."""
+        return tuple(dict.fromkeys(self.cost.times.notes))
 
     @property
     def chips(self) -> float:
@@ -80,10 +96,13 @@ def predict(
     engine_name: str = "graph",
     with_engine: Engine | None = None,
     check_memory: bool = True,
+    calibration: Calibration | None = None,
+    topology: Topology | None = None,
 ) -> Prediction:
     """The time of one pass. Without a mapping: data-parallel attention, experts over all devices.
 
     The workload's batch is that of one attention group. All its sizes may be arrays: then so are the times.
+    calibration and topology replace the package's constants of kernels and links.
 
     Raises:
         ValueError: the mapping needs more devices than the cluster has, does not divide the model, or the
@@ -97,7 +116,8 @@ def predict(
             f"use a smaller mapping or load_cluster(…, chips=…) with more"
         )
     chip = cluster.chip
-    memory = memory_rows(config, workload, mapping, precision, engine_bytes=stack.reserve_bytes.value)
+    find = _kept_memory if is_plain(workload) else memory_rows
+    memory = find(config, workload, mapping, precision, engine_bytes=stack.reserve_bytes.value)
     room = chip.device().need("memory_bytes") * stack.memory_share.value
     if check_memory:
         check_fit(
@@ -105,19 +125,28 @@ def predict(
             room,
             f"one device of {chip.name}, of which the engine fills {stack.memory_share.value:.0%}",
         )
-    cost = pass_cost(config, cluster, workload, mapping, precision)
+    cost = pass_cost(
+        config, cluster, workload, mapping, precision, calibration=calibration, topology=topology
+    )
     step, hidden = cost.step(mapping, stack)
-    rows = tuple(cost.rows(stack))
     tokens = workload.batch * mapping.dp
     if workload.phase == "decode":
         tokens = tokens * workload.tokens_per_step
     else:
         tokens = tokens * workload.tokens_computed
     return Prediction(
-        workload=workload, mapping=mapping, step_s=step, tokens_per_step=tokens, ranks=mapping.ranks,
-        devices_per_chip=int(chip.logical_devices), rows=rows, hidden_s=hidden, memory=tuple(memory),
-        memory_bytes=room, limiting=_limiting(rows), notes=tuple(dict.fromkeys(cost.times.notes)),
+        workload=workload, mapping=mapping, engine=stack, cost=cost, step_s=step, tokens_per_step=tokens,
+        ranks=mapping.ranks, devices_per_chip=int(chip.logical_devices), hidden_s=hidden,
+        memory=tuple(memory), memory_bytes=room,
     )  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _kept_memory(
+    config: ModelConfig, workload: Workload, mapping: Mapping, precision: Precision, *, engine_bytes: float
+) -> list[MemoryRow]:
+    """As memory_rows, remembered: it does not depend on the chip."""
+    return memory_rows(config, workload, mapping, precision, engine_bytes=engine_bytes)
 
 
 def sweep(

@@ -3,7 +3,8 @@
     step = (micro-batches + bubble) · micro-batch + gradient reduction + optimiser
 
 The bubble counts micro-batches of idle time: p − 1 for one forward, one backward (1F1B); (p − 1) / v with v
-chunks of layers a rank (interleaved); and about a third of p / 2 − 1 for DualPipe, which fills most of it.
+chunks of layers a rank (interleaved); and (p / 2 − 1) · 2/3 for DualPipe, which fills most of it. These
+closed forms make a quick average; `workbench.chips.runs` plays the schedule itself, and adds Muon.
 
 Source: V3 report (arXiv 2412.19437), section 3.2.1 and table 2; V4 report, section 3.4 for Muon.
 """
@@ -53,7 +54,8 @@ class Recipe:
     def bubble(self, stages: int) -> float:
         """Micro-batches of idle time in a step."""
         if self.schedule == "dualpipe":
-            return max(stages / 2 - 1, 0.0) / 3
+            # (p/2 − 1)(F&B + B − 3W) with F = W = 1, B = 2 and F&B = 3, over F + B = 3.
+            return max(stages / 2 - 1, 0.0) * 2 / 3
         return (stages - 1) / (self.chunks if self.schedule == "interleaved" else 1)
 
 

@@ -38,7 +38,7 @@ def gemm_cost(machine: Machine, tilings: Tilings, work: Work, params: Params) ->
         first=np.minimum(STEP_BYTES / length, 1.0),
         load=operands / params.load,
         feed=READS_OF_OPERAND * operands / (LDS_BYTES_PER_CYCLE * machine.clock_hz),
-        compute=2.0 * c.rows * c.columns * c.part / (work.peak / machine.cores * params.efficiency),
+        compute=c.rows * (2.0 * c.columns * c.part / (work.peak / machine.cores * params.efficiency)),
         store=c.stored_bytes / params.load,
         floor=length / STEP_BYTES * params.step,
         extra=c.joined_bytes / (machine.cores * params.load),

@@ -39,7 +39,7 @@ def gemm_cost(machine: Machine, tilings: Tilings, work: Work, params: Params) ->
     # One step fills half of L0A or L0B, whichever side of the block is longer.
     widest = np.maximum(tilings.rows * work.a_bytes, tilings.columns * work.w_bytes)
     step = np.minimum(machine.l0_bytes / 2 / widest, c.part)
-    compute = 2.0 * c.rows * c.columns * c.part / (work.peak / machine.cores * params.efficiency)
+    compute = c.rows * (2.0 * c.columns * c.part / (work.peak / machine.cores * params.efficiency))
     # Without room in L0C for a second block, the cube waits until the first is carried out.
     is_alone = tilings.rows * tilings.columns * 4.0 * 2 > machine.l0c_bytes
     return TileCost(

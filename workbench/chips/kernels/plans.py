@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -66,15 +66,25 @@ class Plan:
     peak_s: Array
     params: Params
 
+    @cached_property
+    def core_s(self) -> Array:
+        """Time of the busiest core."""
+        return np.asarray(self.cost.overlapped)
+
 
 class Run:
-    """One device and what the plans of one call share."""
+    """One device and what the plans of one call share.
 
-    def __init__(self, chip: Chip, calibration: Calibration, settings: int, *, is_warm: bool) -> None:
+    is_grid: sizes come as (o, settings), or (o, 1) where all settings share them, instead of flat.
+    """
+
+    def __init__(
+        self, chip: Chip, calibration: Calibration, settings: int, *, is_warm: bool, is_grid: bool = False
+    ) -> None:
         self.device, self.calibration = chip.device(), calibration
         self.machine = machine_of(chip, calibration.generations)
         self.family = FAMILIES[self.machine.family]
-        self.settings, self.is_warm = settings, is_warm
+        self.settings, self.is_warm, self.is_grid = settings, is_warm, is_grid
         self.notes: list[str] = list(self.machine.notes)
 
     def plan(self, operations: Sequence[Operation], size: Sizes) -> Plan:
@@ -82,18 +92,20 @@ class Run:
         return _PLANS[simulator_of(operations[0])](self, operations, size)
 
     def spread(self, values: Sequence[float]) -> Array:
-        """One value an operation -> one a setting."""
-        array = np.array(values, dtype=np.float64)
+        """One value an operation, to go with the sizes. Shapes: -> (n,), or (o, 1) of a grid."""
+        return self._beside(np.array(values, dtype=np.float64))
+
+    def _beside(self, array: Any) -> Any:
+        if self.is_grid:
+            return array[:, None]
         return array if self.settings == 1 else np.repeat(array, self.settings)
 
     def params(self, paths: Sequence[str]) -> Params:
         """Constants of each operation's path; plain numbers where all share one."""
         one = self.calibration.params(self.machine.generation, self.machine.family, tuple(paths))
-        if self.settings == 1:
+        if self.settings == 1 and not self.is_grid:
             return one
-        return Params(
-            **{name: np.repeat(v, self.settings) if np.ndim(v) else v for name, v in vars(one).items()}
-        )
+        return Params(**{name: self._beside(v) if np.ndim(v) else v for name, v in vars(one).items()})
 
     def kinds(self, operations: Sequence[Operation]) -> list[Kind]:
         """What each product runs in; what the chip lacks goes to the notes."""

@@ -15,8 +15,9 @@ Axes: o operations, n = o · settings, laid flat.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
@@ -36,17 +37,22 @@ _SIZES = attrgetter(*FIELDS)
 class KernelTime:
     """Seconds of operations (each one of its `count`), in the shape of their sizes.
 
-    From kernel_times, arrays have a leading axis of operations. limits: index into LIMITS of what sets the
-    expected time; notes: what was assumed or converted; launch_s: the part of the expected time that is
-    launch, 0 where an operation rides along.
+    From kernel_times, arrays have a leading axis of operations. notes: what was assumed or converted;
+    launch_s: the part of the expected time that is launch, 0 where an operation rides along; find_limits
+    gives `limits`, which a sweep has no need of.
     """
 
     lower_s: Any
     expected_s: Any
     upper_s: Any
-    limits: Any
+    find_limits: Callable[[], Any]
     notes: tuple[str, ...] = ()
     launch_s: Any = 0.0
+
+    @cached_property
+    def limits(self) -> Any:
+        """Index into LIMITS of what sets the expected time."""
+        return self.find_limits()
 
     @property
     def limit(self) -> Any:
@@ -65,7 +71,7 @@ def kernel_time(
     """
     row = kernel_times([operation], chip, calibration=calibration, is_warm=is_warm)
     return KernelTime(
-        row.lower_s[0], row.expected_s[0], row.upper_s[0], row.limits[0], row.notes, row.launch_s[0]
+        row.lower_s[0], row.expected_s[0], row.upper_s[0], lambda: row.limits[0], row.notes, row.launch_s[0]
     )
 
 
@@ -95,32 +101,40 @@ def kernel_times(
     every = list(range(len(operations)))
     distinct, inverse = _distinct(operations, rows, launched) if is_sweep else (every, every)
     some = [operations[i] for i in distinct]
-    sizes, shape = lay_out([rows[i] for i in distinct])
-    _check(sizes, some)
-    settings = sizes["m"].size // len(some)
-    run = Run(chip, calibration or load_calibration(), settings, is_warm=is_warm)
+    shape = np.broadcast_shapes(*{np.shape(v) for row in rows for v in row}) if is_sweep else ()
+    settings = int(np.prod(shape))
+    run = Run(chip, calibration or load_calibration(), settings, is_warm=is_warm, is_grid=is_sweep)
 
-    results = np.empty((5, len(some), settings))
+    results, plans = np.empty((4, len(some), settings)), []
     for simulator in ("products", "attention", "streams"):
         at = [i for i, op in enumerate(some) if simulator_of(op) == simulator]
         if at:
-            part = {name: values.reshape(len(some), -1)[at].ravel() for name, values in sizes.items()}
+            these = [rows[distinct[i]] for i in at]
+            part = _grid(these, shape) if is_sweep else _flat(these)
+            _check(part, [some[i] for i in at])
             plan = run.plan([some[i] for i in at], part)
             starts = run.spread([launched[distinct[i]] for i in at])
-            results[:4, at] = bounds(plan, run.machine.spread, starts).reshape(4, len(at), settings)
-            results[4, at] = np.broadcast_to(plan.params.launch * starts, starts.shape).reshape(len(at), -1)
-    lower, expected, upper, limits, launch = results[:, inverse].reshape(5, len(operations), *shape)
-    return KernelTime(lower, expected, upper, limits.astype(np.intp), tuple(run.notes), launch)
+            results[:3, at] = seconds_of(plan, run.machine.spread, starts).reshape(3, len(at), -1)
+            results[3, at] = (plan.params.launch * starts).reshape(len(at), -1)
+            plans.append((at, plan, starts))
+
+    def find_limits() -> Any:
+        found = np.empty((len(some), settings), dtype=np.intp)
+        for at, plan, starts in plans:
+            found[at] = limits_of(plan, starts).reshape(len(at), -1)
+        return found[inverse].reshape(len(operations), *shape)
+
+    lower, expected, upper, launch = results[:, inverse].reshape(4, len(operations), *shape)
+    return KernelTime(lower, expected, upper, find_limits, tuple(run.notes), launch)
 
 
-def bounds(plan: Plan, spread: float, launched: Array) -> Array:
+def seconds_of(plan: Plan, spread: float, launched: Array) -> Array:
     """Join a plan's parts to times. launched: 1 where a kernel begins, 0 where it rides along.
 
-    Shapes: (n,) each -> (4, n): lower, expected, upper, limits.
+    Shapes: (n,) each -> (3, n): lower, expected, upper.
     """
-    params, core, memory = plan.params, plan.cost.overlapped, plan.memory_s / plan.params.memory
-    joined = join(core, memory, params.overlap)
-    expected = params.launch * launched + joined
+    params, core, memory = plan.params, plan.core_s, plan.memory_s / plan.params.memory
+    expected = params.launch * launched + join(core, memory, params.overlap)
 
     scatter = np.exp(params.scatter)
     good = np.maximum(
@@ -130,10 +144,20 @@ def bounds(plan: Plan, spread: float, launched: Array) -> Array:
     lower = np.maximum((params.launch_lower * launched + good) / scatter, at_best) / (1 + spread)
     bad = core * params.efficiency / params.efficiency_lower + memory * params.memory / params.memory_lower
     upper = (params.launch_upper * launched + bad) * scatter / (1 - spread)
+    return np.stack([lower, expected, upper])
 
+
+def limits_of(plan: Plan, launched: Array) -> Any:
+    """Index into LIMITS of what sets a plan's expected times. Shapes: (n,) each -> (n,)."""
+    params, core, memory = plan.params, plan.core_s, plan.memory_s / plan.params.memory
     limits = np.where(memory > core, LIMITS.index("memory"), plan.cost.longest_stage())
-    limits = np.where(params.launch * launched > joined, LIMITS.index("launch"), limits)
-    return np.stack([lower, expected, upper, limits])
+    is_launch = params.launch * launched > join(core, memory, params.overlap)
+    return np.where(is_launch, LIMITS.index("launch"), limits)
+
+
+def bounds(plan: Plan, spread: float, launched: Array) -> Array:
+    """Times of a plan, and what limits them. Shapes: (n,) each -> (4, n): lower, expected, upper, limits."""
+    return np.concatenate([seconds_of(plan, spread, launched), limits_of(plan, launched)[None]])
 
 
 def join(core: Array, memory: Array, overlap: Any) -> Array:
@@ -145,21 +169,38 @@ def join(core: Array, memory: Array, overlap: Any) -> Array:
 
 def lay_out(rows: Sequence[tuple[Any, ...]]) -> tuple[Sizes, tuple[int, ...]]:
     """The sizes of all operations side by side, flat; and the shape of one. rows: FIELDS of each."""
-    shape = np.broadcast_shapes(*{np.shape(v) for row in rows for v in row if type(v) is np.ndarray})
+    shape = np.broadcast_shapes(*{np.shape(v) for row in rows for v in row})
     table = np.empty((len(FIELDS), len(rows), *shape))
-    if shape == ():
-        table[...] = np.array(rows, dtype=np.float64).T
-    else:
-        for i, row in enumerate(rows):
-            for j, value in enumerate(row):
-                table[j, i] = value
+    for i, row in enumerate(rows):
+        for j, value in enumerate(row):
+            table[j, i] = value
     return dict(zip(FIELDS, table.reshape(len(FIELDS), -1), strict=True)), shape
+
+
+def _flat(rows: Sequence[tuple[Any, ...]]) -> Sizes:
+    """FIELDS of operations whose sizes are plain numbers. Shapes: -> (o,) each."""
+    return dict(zip(FIELDS, np.array(rows, dtype=np.float64).T, strict=True))
+
+
+def _grid(rows: Sequence[tuple[Any, ...]], shape: tuple[int, ...]) -> Sizes:
+    """FIELDS of operations over settings. Shapes: -> (o, settings) each, (o, 1) where none changes."""
+    found = {}
+    for name, values in zip(FIELDS, zip(*rows, strict=True), strict=True):
+        if any(np.ndim(value) for value in values):
+            table = np.empty((len(values), *shape))
+            for row, value in zip(table, values, strict=True):
+                row[...] = value
+            found[name] = table.reshape(len(values), -1)
+        else:
+            found[name] = np.array(values, dtype=np.float64)[:, None]
+    return found
 
 
 def _check(sizes: Sizes, operations: Sequence[Operation]) -> None:
     for name, values in sizes.items():
         if not values.min() >= 0:  # a NaN is not
-            wrong = operations[int(np.argmin(values >= 0)) // (values.size // len(operations))]
+            row = int(np.argwhere(~(values >= 0))[0][0])
+            wrong = operations[row]
             raise ValueError(
                 f"kernel_times: {name} of {wrong.name!r} is {getattr(wrong, name)}; sizes must be numbers "
                 f"from 0 on; mend the operation"

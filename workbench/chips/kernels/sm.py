@@ -45,7 +45,7 @@ def gemm_cost(machine: Machine, tilings: Tilings, work: Work, params: Params) ->
         steps=np.maximum(np.ceil(length / STEP_BYTES), 1.0),
         first=np.minimum(STEP_BYTES / length, 1.0),
         load=(c.rows * work.a_bytes + c.columns / shared * work.w_bytes) * c.part / params.load,
-        compute=2.0 * c.rows * c.columns * c.part / (work.peak / machine.cores * params.efficiency),
+        compute=c.rows * (2.0 * c.columns * c.part / (work.peak / machine.cores * params.efficiency)),
         store=c.stored_bytes / params.load,
         floor=length / STEP_BYTES * params.step,
         extra=c.joined_bytes / (machine.cores * params.load),

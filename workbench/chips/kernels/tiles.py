@@ -26,7 +26,7 @@ from workbench.chips.kernels.constants import Params
 
 Array = npt.NDArray[np.float64]
 STAGES = ("load", "feed", "compute", "vector", "store")
-CHUNK = 4096  # operations in one pass of the search: (c, n) arrays stay in the processor's cache
+CHUNK = 4096  # operations × settings in one pass of the search: (c, n) arrays stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -135,15 +135,16 @@ def cut(tilings: Tilings, work: Work, cores: float, grain: float) -> Cut:
     """
     rows = np.minimum(tilings.rows, grain * np.ceil(work.m / grain))
     columns = np.minimum(tilings.columns, grain * np.ceil(work.n / grain))
-    tiles = work.groups * np.ceil(work.m / tilings.rows) * np.ceil(work.n / tilings.columns) * tilings.splits
+    across = np.ceil(work.n / tilings.columns) * tilings.splits
+    tiles = work.groups * np.ceil(work.m / tilings.rows) * across
     is_split = tilings.splits > 1
     return Cut(
         rows=rows,
         columns=columns,
         part=work.k / tilings.splits,
         tiles=np.ceil(tiles / cores),
-        stored_bytes=rows * columns * np.where(is_split, 4.0, work.o_bytes),
-        joined_bytes=np.where(is_split, work.groups * work.m * work.n * tilings.splits * 4.0, 0.0),
+        stored_bytes=rows * (columns * np.where(is_split, 4.0, work.o_bytes)),
+        joined_bytes=work.groups * work.m * (work.n * np.where(is_split, tilings.splits * 4.0, 0.0)),
     )
 
 
@@ -155,22 +156,27 @@ def search(tilings: Tilings, work: Work, params: Params, cost: CostOf) -> TileCo
 
     The candidates are compared in single precision, which halves the time of a sweep; the cost is double.
 
-    Shapes: work (n,), tilings (c, 1) -> (n,).
+    Shapes: tilings (c, 1), work (n,) -> (n,); of a grid, work (o, s) or (o, 1) each -> (o, s).
     """
-    size = len(work.m)
-    chosen = np.empty(size, dtype=np.intp)
-    single = Tilings(*(value.astype(np.float32) for value in vars(tilings).values()))
-    for start in range(0, size, CHUNK):
-        part = slice(start, start + CHUNK)
+    shape = np.broadcast_shapes(*(np.shape(value) for value in vars(work).values()))
+    chosen = np.empty(shape, dtype=np.intp)
+    # Candidates lie on an axis of their own, before those of the work.
+    columns = (len(tilings.rows), *[1] * len(shape))
+    single = Tilings(*(value.astype(np.float32).reshape(columns) for value in vars(tilings).values()))
+    step = max(CHUNK // (chosen.size // max(shape[-1], 1)), 1) if chosen.size else 1
+    for start in range(0, shape[-1], step):
+        part = slice(start, start + step)
         some_work = Work(**_single(work, part))
         some_params = Params(**_single(params, part))
-        chosen[part] = np.argmin(cost(single, some_work, some_params).overlapped, axis=0)
+        chosen[..., part] = np.argmin(cost(single, some_work, some_params).overlapped, axis=0)
     return cost(tilings.pick(chosen), work, params)
 
 
 def _single(arrays: Work | Params, part: slice) -> dict[str, Any]:
-    """Arrays cut and in single precision; numbers as they are."""
+    """Arrays cut along their last axis and in single precision; numbers as they are."""
     return {
-        name: value[part].astype(np.float32) if isinstance(value, np.ndarray) else value
+        name: (value[..., part] if value.shape[-1] > 1 else value).astype(np.float32)
+        if isinstance(value, np.ndarray)
+        else value
         for name, value in vars(arrays).items()
     }

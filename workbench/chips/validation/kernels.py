@@ -223,6 +223,8 @@ def table_results(path: Path, calibration: Calibration | None = None) -> list[Re
         key = chip_of(row["gpu"])
         if key is None:
             results.append(_excluded(number_, row, f"chip {row['gpu']!r} is not in the catalog"))
+        elif reason := _no_duration(row):
+            results.append(_excluded(number_, row, reason))
         elif row["op"] in _COLLECTIVES or row["op"].startswith("ep_"):
             results.append(_collective(number_, row, key))
         elif reason := _reason(row):
@@ -241,9 +243,16 @@ def table_results(path: Path, calibration: Calibration | None = None) -> list[Re
     return sorted(results, key=lambda r: int(r.row))
 
 
+def _no_duration(row: dict[str, str]) -> str | None:
+    try:
+        is_time = 0 < float(row["latency_us"]) < float("inf")
+    except ValueError:
+        is_time = False
+    return None if is_time else f"the time is {row['latency_us']!r}: not a duration"
+
+
 def _reason(row: dict[str, str]) -> str | None:
     try:
-        float(row["latency_us"])
         return excluded(row)
     except (KeyError, ValueError) as error:
         return f"the row cannot be read: {error}"
@@ -271,7 +280,7 @@ def _collective(number_: int, row: dict[str, str], key: str) -> Result:
                 topology_of(cluster_of(key, ranks)),
             )
             time = traffic.dispatch if "dispatch" in row["op"] else traffic.combine
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, ArithmeticError) as error:
         return _excluded(number_, row, f"the row cannot be read: {error}")
     expected, lower, upper = (float(t) / MICROSECOND_S for t in (time.expected, time.lower, time.upper))
     return Result(

@@ -79,13 +79,15 @@ def _points(rows: list[dict[str, str]]) -> list[Point]:
 
 def point_result(point: Point, engine_for: dict[str, Engine]) -> Result:
     """One point beside its prediction, or the reason why there is none."""
-    measured = _number(point.row, "tpot_ms")
+    measured = _measured_ms(point.row)
     try:
         if point.reason:
             raise Unpredictable(point.reason)
         if measured is None:
             raise Unpredictable("no time per output token is given")
         predicted = _tpot_ms(point.row, engine_for)
+        if not 0 < predicted < math.inf:
+            raise Unpredictable("a size in the row is not a number")
     except (ValueError, KeyError, ArithmeticError) as error:
         return _result(point, measured, None, str(error))
     return _result(point, measured, predicted, "")
@@ -106,8 +108,9 @@ def _spreads(rows: Iterable[dict[str, str]]) -> dict[tuple[str, ...], float]:
     """Slowest over fastest run of each configuration."""
     times: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for row in rows:
-        if row["tpot_ms"]:
-            times[_key(row)].append(float(row["tpot_ms"]))
+        measured = _measured_ms(row)
+        if measured is not None:
+            times[_key(row)].append(measured)
     return defaultdict(lambda: 1.0, {key: max(t) / min(t) for key, t in times.items()})
 
 
@@ -161,6 +164,15 @@ def _setup(row: dict[str, str]) -> Setup:
 def _number(row: dict[str, str], name: str) -> float | None:
     text = row.get(name, "")
     return float(text) if text else None
+
+
+def _measured_ms(row: dict[str, str]) -> float | None:
+    """The measured time; None where the cell holds no positive number."""
+    try:
+        found = _number(row, "tpot_ms")
+    except ValueError:
+        return None
+    return found if found is not None and 0 < found < math.inf else None
 
 
 def _mapping(row: dict[str, str], prefix: str, setup: Setup) -> Mapping:

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from tests.training.small_run import documents, make
+from workbench.training.loader import Loader
 from workbench.training.loop import mean_loss, n_predicted, train
 from workbench.training.packing import best_fit
+from workbench.training.ranks import Ranks
 from workbench.training.run_state import checkpoints
 
 
@@ -108,3 +110,33 @@ def test_a_loss_that_is_not_finite_stops_the_run():
 
 def test_packed_documents_fill_the_rows():
     assert len(make(steps=1)[1]) == len(best_fit([len(d) for d in documents()], 24))
+
+
+def test_rows_that_the_model_cannot_read_are_refused():
+    model, _, recipe = make(steps=1)
+    long = Loader([[1] * 5000], 5000, seed=0)
+    with pytest.raises(ValueError, match=r"^train: got rows of 5000 tokens; .*max_position_embeddings=4096"):
+        next(train(model, long, recipe))
+    with pytest.raises(ValueError, match=r"^train: got token id 64; the model's vocab_size=64 "):
+        next(train(model, Loader([[1, 64, 2]], 24, seed=0), recipe))
+    with pytest.raises(ValueError, match=r"^packing: got 0 documents"):
+        Loader([], 24, seed=0)
+    with pytest.raises(ValueError, match=r"^mean_loss: got 1 batches without a predicted token"):
+        mean_loss(model, [torch.zeros(2, 1, dtype=torch.long)])
+
+
+def test_what_several_processes_do_not_do_yet_is_refused():
+    class Two(Ranks):
+        n_ranks = 2
+
+    model, loader, recipe = make(steps=1, indexer="beside")
+    with pytest.raises(ValueError, match=r"^train: got indexer='beside' and anticipatory=None on 2 proc"):
+        next(train(model, loader, recipe, ranks=Two()))
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"files": 3}', '{"files": {}, "identity"'])
+def test_a_damaged_note_of_a_run_is_named(tmp_path, text):
+    list(train(*make(steps=2), folder=tmp_path, checkpoint_every=1))
+    (checkpoints(tmp_path)[-1] / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=r"^restore: .*is damaged .* the one before: step-00000001"):
+        next(train(*make(steps=2), folder=tmp_path))

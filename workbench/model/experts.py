@@ -89,22 +89,26 @@ class Experts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(e, d, i))
 
     def forward(self, x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:
-        order = experts.flatten().argsort(stable=True)
-        token = order // experts.shape[1]
-        counts = experts.flatten().bincount(minlength=len(self.down_proj)).tolist()
-        outputs = []
-        # unbind, because the gradient of indexing would fill a tensor of all experts for each of them.
-        for tokens, gate_up, down in zip(
-            x.index_select(0, token).split(counts),
-            self.gate_up_proj.unbind(0),
-            self.down_proj.unbind(0),
-            strict=True,
-        ):
-            if len(tokens):
-                gate, up = F.linear(tokens, gate_up).chunk(2, dim=-1)
-                outputs.append(F.linear(clamped_swiglu(gate, up, self.limit), down))
-        y = torch.cat(outputs) * weights.flatten().index_select(0, order).unsqueeze(-1)
-        return torch.zeros_like(x).index_add(0, token, y)
+        return run_experts(x, weights, experts, self.gate_up_proj, self.down_proj, self.limit)
+
+
+def run_experts(
+    x: Tensor, weights: Tensor, experts: Tensor, gate_up_proj: Tensor, down_proj: Tensor, limit: float
+) -> Tensor:
+    """Σ_k weights[t, k] · SwiGLU of expert experts[t, k] on x[t]: see Experts."""
+    order = experts.flatten().argsort(stable=True)
+    token = order // experts.shape[1]
+    counts = experts.flatten().bincount(minlength=len(down_proj)).tolist()
+    outputs = []
+    # unbind, because the gradient of indexing would fill a tensor of all experts for each of them.
+    for tokens, gate_up, down in zip(
+        x.index_select(0, token).split(counts), gate_up_proj.unbind(0), down_proj.unbind(0), strict=True
+    ):
+        if len(tokens):
+            gate, up = F.linear(tokens, gate_up).chunk(2, dim=-1)
+            outputs.append(F.linear(clamped_swiglu(gate, up, limit), down))
+    y = torch.cat(outputs) * weights.flatten().index_select(0, order).unsqueeze(-1)
+    return torch.zeros_like(x).index_add(0, token, y)
 
 
 class SharedExpert(nn.Module):

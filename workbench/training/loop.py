@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from workbench.model import Transformer
 from workbench.model.loss import IGNORED
@@ -22,6 +22,7 @@ from workbench.training.anticipatory import AnticipatoryRouting
 from workbench.training.indexer_loss import attention_inputs, every_entry, indexer_loss
 from workbench.training.loader import Batch, Loader
 from workbench.training.parameter_groups import make_optimizers
+from workbench.training.ranks import ALONE, Ranks
 from workbench.training.routing import Routing
 from workbench.training.run_state import Part, RunState, restore, save
 from workbench.training.schedules import BatchRamp, LearningRate
@@ -64,6 +65,7 @@ def train(
     checkpoint_every: int = 100,
     anticipatory: AnticipatoryRouting | None = None,
     detector: SpikeDetector | None = None,
+    ranks: Ranks = ALONE,
 ) -> Generator[dict[str, Any], None, None]:
     """Train in place and yield each step's numbers; resume from `folder` if it holds a checkpoint.
 
@@ -74,24 +76,32 @@ def train(
 
     Args:
         optimizers: the report's Muon and AdamW if None.
+        ranks: the processes that run this loop together, each with the same arguments; then the model is
+            one that `distributed.shard` has cut.
         folder: where checkpoints go; none are written if None. The last two are kept.
         anticipatory: routes the steps it covers by older weights. It and the detector may change between
             a run and its resumption.
         detector: judges every loss.
 
     Raises:
-        ValueError: the checkpoint is of another configuration, recipe or data, or is damaged.
+        ValueError: the checkpoint is of another configuration, recipe or data, or is damaged; rows longer
+            than the model reads; or what several processes do not do yet.
         FloatingPointError: the loss or the gradient is not finite; the model is left as it was before
             the step.
     """
-    optimizers = make_optimizers(model, recipe.rate.peak) if optimizers is None else optimizers
+    _check(model, loader, recipe, anticipatory, ranks)
+    if optimizers is None:
+        optimizers = make_optimizers(model, recipe.rate.peak, muon=ranks.muon)
     given: dict[str, Part | None] = {"anticipatory": anticipatory, "detector": detector}
     parts = {name: part for name, part in given.items() if part is not None}
-    state = RunState(model, optimizers, loader, identity(model, loader, recipe), parts=parts)
+    state = RunState(model, optimizers, loader, identity(model, loader, recipe), parts=parts, ranks=ranks)
     if folder is not None:
         restore(state, Path(folder))
     model.train()
-    with Routing(model) as routing, every_entry(model) if recipe.attention == "dense" else nullcontext():
+    with (
+        Routing(model, ranks) as routing,
+        every_entry(model) if recipe.attention == "dense" else nullcontext(),
+    ):
         while state.step < recipe.rate.total_steps:
             begun = time.perf_counter()
             row, tokens = _step(state, recipe, routing, anticipatory)
@@ -105,6 +115,33 @@ def train(
                 save(state, Path(folder))
             speed = tokens / (time.perf_counter() - begun)
             yield {"step": state.step, "tokens": state.tokens, **row, "tokens_per_s": speed}
+
+
+def _check(
+    model: Transformer,
+    loader: Loader,
+    recipe: Recipe,
+    anticipatory: AnticipatoryRouting | None,
+    ranks: Ranks,
+) -> None:
+    row_tokens, longest = loader.rows.input_ids.shape[1], model.v4.max_position_embeddings
+    if row_tokens > longest:
+        raise ValueError(
+            f"train: got rows of {row_tokens} tokens; the model reads at most max_position_embeddings="
+            f"{longest}; pack shorter rows or replace() the configuration"
+        )
+    largest = int(loader.rows.input_ids.max())
+    if largest >= model.v4.vocab_size:
+        raise ValueError(
+            f"train: got token id {largest}; the model's vocab_size={model.v4.vocab_size} ends below it; "
+            f"tokenise with the tokenizer that the model is for"
+        )
+    if ranks.n_ranks > 1 and (anticipatory is not None or recipe.indexer != "off"):
+        raise ValueError(
+            f"train: got indexer={recipe.indexer!r} and anticipatory="
+            f"{'on' if anticipatory is not None else None} on {ranks.n_ranks} processes; several processes "
+            f"train without either so far; train that stage in one process"
+        )
 
 
 def identity(model: Transformer, loader: Loader, recipe: Recipe) -> dict[str, Any]:
@@ -125,7 +162,7 @@ def _step(
 
     batch = state.loader.take(recipe.batch(step))
     total, begin = n_predicted(batch), 0
-    for micro in _micro_batches(batch, recipe, model.device):
+    for micro in _micro_batches(state.ranks.own_rows(batch), recipe, model.device):
         rows = len(micro.input_ids)
         share, row_share = n_predicted(micro) / total, rows / len(batch.input_ids)
         routed = anticipatory.routed(step, begin, rows) if anticipatory is not None else nullcontext()
@@ -142,7 +179,8 @@ def _step(
         row["loss"] += share * part.item()
         begin += rows
 
-    norm = float(nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm))
+    row["loss"] = float(state.ranks.total(torch.tensor(row["loss"], dtype=torch.float64)))
+    norm = state.ranks.clip(model, recipe.clip_norm)
     if not math.isfinite(norm) or not math.isfinite(row["loss"]):
         model.zero_grad()  # what tries again must not add to it
         raise FloatingPointError(
@@ -173,7 +211,7 @@ def _read_ahead(state: RunState, recipe: Recipe, later: int) -> None:
     """Run a later step's batch through today's model, for its routers to be watched."""
     ahead = sum(recipe.batch(step) for step in range(state.step, later))
     batch = state.loader.peek(recipe.batch(later), ahead)
-    for micro in _micro_batches(batch, recipe, state.model.device):
+    for micro in _micro_batches(state.ranks.own_rows(batch), recipe, state.model.device):
         _language_loss(state.model, micro, recipe, later)
 
 
@@ -188,8 +226,12 @@ def n_predicted(batch: Batch) -> int:
     return int((follows & (batch.labels[:, 1:] != IGNORED)).sum())
 
 
-def mean_loss(model: Transformer, batches: Sequence[Tensor | Batch]) -> float:
-    """The loss in nats a predicted token over held-out batches, without gradients."""
+def mean_loss(model: Transformer, batches: Sequence[Tensor | Batch], ranks: Ranks = ALONE) -> float:
+    """The loss in nats a predicted token over held-out batches, without gradients.
+
+    Raises:
+        ValueError: no token is predicted.
+    """
     total, count = 0.0, 0
     was_training = model.training
     model.eval()
@@ -197,8 +239,14 @@ def mean_loss(model: Transformer, batches: Sequence[Tensor | Batch]) -> float:
         for batch in batches:
             if isinstance(batch, Tensor):
                 batch = Batch(batch, torch.zeros_like(batch), batch)
-            n = n_predicted(batch)
-            total += n * model.loss(batch.input_ids, labels=batch.labels, sample_ids=batch.sample_ids).item()
-            count += n
+            count += n_predicted(batch)
+            own = Batch(*(x.to(model.device) for x in ranks.own_rows(batch)))
+            part = model.loss(own.input_ids, labels=own.labels, sample_ids=own.sample_ids)
+            total += n_predicted(own) * part.item()
     model.train(was_training)
-    return total / count
+    if not count:
+        raise ValueError(
+            f"mean_loss: got {len(batches)} batches without a predicted token; needs samples of two tokens "
+            f"or more; give other batches"
+        )
+    return float(ranks.total(torch.tensor(total, dtype=torch.float64))) / count

@@ -13,7 +13,7 @@ Report: section 2.4, Algorithm 1. μ = 0.95, λ = 0.1, γ = 0.18.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, overload
 
 import torch
@@ -91,22 +91,44 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def _step(self, group: dict[str, Any]) -> None:
-        by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
-        for p in group["params"]:
-            if p.grad is None:
-                continue
-            state = self.state[p]
-            if not state:
-                state["momentum"] = torch.zeros_like(p)
-            momentum = state["momentum"].mul_(group["momentum"]).add_(p.grad)
-            ahead = matrices(p.grad.add(momentum, alpha=group["momentum"]), group["parts"])
-            by_shape[ahead.shape[1], ahead.shape[2]].append((p, ahead))
-
-        for (n, m), found in by_shape.items():
-            updates = orthogonalise(torch.cat([x for _, x in found]), group["steps"], group["dtype"])
+        found = [p for p in group["params"] if p.grad is not None]
+        ahead = [self._look_ahead(p, group["momentum"]) for p in found]
+        for p, update in zip(found, self._updates(found, ahead, group), strict=True):
+            n, m = p.shape[-2] // group["parts"], p.shape[-1]
             scale = group["lr"] * group["update_rms"] * max(n, m) ** 0.5
-            for (p, _), update in zip(found, updates.split([len(x) for _, x in found]), strict=True):
-                p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update.reshape(p.shape), alpha=scale)
+            self._own(p).mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=scale)
+
+    def _look_ahead(self, p: Tensor, momentum: float) -> Tensor:
+        """Step the momentum; what is to be made orthogonal."""
+        state = self.state[p]
+        if not state:
+            state["momentum"] = torch.zeros_like(p)
+        gradient = self._own(p.grad)
+        stepped = self._own(state["momentum"]).mul_(momentum).add_(gradient)
+        return gradient.add(stepped, alpha=momentum)
+
+    def _own(self, x: Any) -> Tensor:
+        """What this process holds of a parameter, its gradient or momentum."""
+        assert isinstance(x, Tensor)
+        return x
+
+    def _updates(self, found: list[Tensor], ahead: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        """Every parameter's look ahead, its matrices made orthogonal."""
+        return orthogonal(ahead, group)
+
+
+def orthogonal(found: Sequence[Tensor], group: dict[str, Any]) -> list[Tensor]:
+    """The matrices of each tensor made orthogonal, those of one shape in one batched product."""
+    by_shape: dict[tuple[int, int], list[tuple[int, Tensor]]] = defaultdict(list)
+    for i, x in enumerate(found):
+        stack = matrices(x, group["parts"])
+        by_shape[stack.shape[1], stack.shape[2]].append((i, stack))
+    made = list(found)
+    for stacks in by_shape.values():
+        updates = orthogonalise(torch.cat([x for _, x in stacks]), group["steps"], group["dtype"])
+        for (i, _), update in zip(stacks, updates.split([len(x) for _, x in stacks]), strict=True):
+            made[i] = update.reshape(found[i].shape)
+    return made
 
 
 def matrices(x: Tensor, parts: int = 1) -> Tensor:

@@ -50,11 +50,11 @@ def _parts(name: str, model: Transformer) -> int:
 
 
 def make_optimizers(
-    model: Transformer, lr: float, *, ns_dtype: torch.dtype = torch.float32
+    model: Transformer, lr: float, *, ns_dtype: torch.dtype = torch.float32, muon: type[Muon] = Muon
 ) -> list[torch.optim.Optimizer]:
     """Muon and AdamW with the report's constants and one learning rate."""
-    muon, adamw = parameter_groups(model)
+    matrices, adamw = parameter_groups(model)
     return [
-        Muon(muon, lr, dtype=ns_dtype),
+        muon(matrices, lr, dtype=ns_dtype),
         torch.optim.AdamW(adamw, lr=lr, betas=(0.9, 0.95), eps=1e-20, weight_decay=0.1),
     ]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from workbench.model import Transformer
 from workbench.model.balance import sequence_balance_loss, update_bias
 from workbench.model.experts import HashRouter, Router
+from workbench.training.ranks import ALONE, Ranks
 
 
 def learned_routers(model: nn.Module) -> list[Router]:
@@ -29,7 +30,8 @@ class Routing:
     that runs twice would count twice.
     """
 
-    def __init__(self, model: Transformer):
+    def __init__(self, model: Transformer, ranks: Ranks = ALONE):
+        self.ranks = ranks
         self.routers = learned_routers(model)
         self._is_paused = False
         self._counts = {router: torch.zeros(len(router.weight)) for router in self.routers}
@@ -65,20 +67,24 @@ class Routing:
     def balance_loss(self, rows: int) -> Tensor:
         """The mean over rows of Σ_e f_e P_e, summed over the routers, since this was last asked.
 
-        A row counts as one sequence, also where it packs several samples.
+        A row counts as one sequence, also where it packs several samples. Processes that share the tokens
+        of a row each return the same share of it.
         """
         losses = [
-            sequence_balance_loss(affinity.unflatten(0, (rows, -1)), experts.unflatten(0, (rows, -1))).mean()
+            sequence_balance_loss(
+                *(self.ranks.whole_rows(x.unflatten(0, (rows, -1))) for x in (affinity, experts))
+            ).mean()
             for affinity, experts in self._seen
         ]
         self._seen.clear()
-        return torch.stack(losses).sum() if losses else torch.zeros(())
+        return torch.stack(losses).sum() / self.ranks.n_context if losses else torch.zeros(())
 
     def update_biases(self, bias_step: float) -> float:
         """Step every router's bias; returns the largest load of any expert, over the mean."""
         largest = 1.0
         for router, counts in self._counts.items():
-            load = counts / counts.mean()
+            counts_of_all = self.ranks.total(counts)
+            load = counts_of_all / counts_of_all.mean()
             update_bias(router, load.to(router.weight.device), bias_step)
             largest = max(largest, float(load.max()))
             counts.zero_()

@@ -1,8 +1,9 @@
 """Checkpoints of a run: everything that its next step depends on, in files that hold no code.
 
-A checkpoint is a folder step-00000100 with state.safetensors (weights, optimiser states, the random
-generator) and run.json (counters, and what the run is). It is written beside and renamed when whole, so
-a kill leaves the one before.
+A checkpoint is a folder step-00000100 with safetensors files (weights, optimiser states, the random
+generator) and run.json (counters, what the run is, and the size of every file). It is written beside and
+renamed when whole, so a kill leaves the one before. A run of several processes writes a file each; any
+number of processes reads them back.
 """
 
 import json
@@ -15,13 +16,15 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from workbench.model import Transformer
+from workbench.training.distributed.files import read_tensors
 from workbench.training.loader import Loader
+from workbench.training.ranks import ALONE, STATE, Ranks
 
-STATE, RUN = "state.safetensors", "run.json"
+RUN = "run.json"
 KEPT = 2  # the newest checkpoints that stay
 
 
@@ -46,6 +49,7 @@ class RunState:
     step: int = 0
     tokens: int = 0
     parts: Mapping[str, Part] = field(default_factory=dict)
+    ranks: Ranks = ALONE
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -60,24 +64,29 @@ def checkpoint_step(checkpoint: Path) -> int:
 
 def save(state: RunState, folder: Path) -> Path:
     """Write a checkpoint and remove all but the last two."""
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step-{state.step:08d}"
     scratch = target.with_suffix(".tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
-    shutil.rmtree(target, ignore_errors=True)
-    scratch.mkdir()
-    save_file(_tensors(state), scratch / STATE)
-    run = {
-        "step": state.step,
-        "tokens": state.tokens,
-        "position": state.loader.position,
-        "optimizers": [_settings(optimizer) for optimizer in state.optimizers],
-        "identity": state.identity,
-    }
-    (scratch / RUN).write_text(json.dumps(run, indent=1, default=str))
-    os.replace(scratch, target)
-    for old in checkpoints(folder)[:-KEPT]:
-        shutil.rmtree(old)
+    if state.ranks.is_first:
+        for leftover in (*folder.glob("step-*.tmp"), target):
+            shutil.rmtree(leftover, ignore_errors=True)
+        scratch.mkdir(parents=True)
+    state.ranks.wait()
+    state.ranks.write(_tensors(state), scratch)
+    state.ranks.wait()
+    if state.ranks.is_first:
+        run = {
+            "step": state.step,
+            "tokens": state.tokens,
+            "position": state.loader.position,
+            "optimizers": [_settings(optimizer) for optimizer in state.optimizers],
+            "identity": state.identity,
+            "files": {path.name: path.stat().st_size for path in sorted(scratch.iterdir())},
+        }
+        (scratch / RUN).write_text(json.dumps(run, indent=1, default=str))
+        os.replace(scratch, target)
+        for old in checkpoints(folder)[:-KEPT]:
+            shutil.rmtree(old)
+    state.ranks.wait()
     return target
 
 
@@ -93,25 +102,59 @@ def restore(state: RunState, folder: Path) -> bool:
     newest = found[-1]
     try:
         run = json.loads((newest / RUN).read_text())
-        tensors = load_file(newest / STATE)
-    except (OSError, ValueError, SafetensorError) as error:
-        earlier = found[-2].name if len(found) > 1 else "none"
-        raise ValueError(
-            f"restore: {newest} is damaged ({error}); needs a whole {STATE} and {RUN}; remove that folder to "
-            f"go on from the one before: {earlier}"
-        ) from error
+        for name, size in run["files"].items():
+            if (newest / name).stat().st_size != size:
+                raise ValueError(f"{name} has {(newest / name).stat().st_size} of {size} bytes")
+        saved = run["identity"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(found, error) from error
     ours = json.loads(json.dumps(state.identity, default=str))
-    if changed := _differences(run["identity"], ours):
+    if changed := _differences(saved, ours):
         raise ValueError(
             f"restore: {newest} is of another run: {'; '.join(changed)}; give the same settings, or another "
             f"folder for the new run"
         )
+    try:
+        tensors = _read(state, newest)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _damaged(found, error) from error
     _load(state, tensors)
     for optimizer, settings in zip(state.optimizers, run["optimizers"], strict=True):
         for group, values in zip(optimizer.param_groups, settings, strict=True):
             group["lr"] = values["lr"]
     state.step, state.tokens, state.loader.position = run["step"], run["tokens"], run["position"]
     return True
+
+
+def _damaged(found: Sequence[Path], error: Exception) -> ValueError:
+    earlier = found[-2].name if len(found) > 1 else "none"
+    return ValueError(
+        f"restore: {found[-1]} is damaged ({error}); needs whole safetensors files and {RUN}; remove that "
+        f"folder to go on from the one before: {earlier}"
+    )
+
+
+def _read(state: RunState, checkpoint: Path) -> dict[str, Tensor]:
+    if state.ranks.n_ranks == 1 and (checkpoint / STATE).is_file():
+        return load_file(checkpoint / STATE)
+    parameters = [
+        [p for group in optimizer.param_groups for p in group["params"]] for optimizer in state.optimizers
+    ]
+    weights = state.model.state_dict()
+
+    def place(name: str, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        """An empty tensor, cut over the processes as what it belongs to."""
+        kind, _, rest = name.partition(".")
+        if kind == "model":
+            return torch.empty_like(weights[rest])
+        if kind == "optimizer":
+            number, index, _ = rest.split(".", 2)
+            parameter = parameters[int(number)][int(index)]
+            if parameter.shape == shape:
+                return torch.empty_like(parameter, dtype=dtype, requires_grad=False)
+        return torch.empty(shape, dtype=dtype)
+
+    return read_tensors(checkpoint, place)
 
 
 def _tensors(state: RunState) -> dict[str, Tensor]:
@@ -122,7 +165,7 @@ def _tensors(state: RunState) -> dict[str, Tensor]:
     for part, own in state.parts.items():
         tensors |= {f"part.{part}.{name}": tensor for name, tensor in own.state_dict().items()}
     tensors["generator"] = torch.get_rng_state()
-    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return tensors
 
 
 def _settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:

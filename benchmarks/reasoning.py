@@ -1,0 +1,182 @@
+"""Reinforcement learning beside TRL's GRPOTrainer: the same V4 weights, task, batch and reward, one thread.
+
+Fresh weights never end an answer early, so both draw and learn from the same number of tokens. TRL's
+policy is transformers' V4 class, its tokenizer our words; it runs in this process, in turns with ours.
+"""
+
+import copy
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+
+from benchmarks.timing import side_by_side
+from workbench.model import Transformer
+from workbench.reasoning.completions import prompt_ids
+from workbench.reasoning.grpo import Questions, RLRecipe, train_policy
+from workbench.reasoning.losses import LOSSES
+from workbench.reasoning.policy import new_policy
+from workbench.reasoning.rewards import Rules
+from workbench.reasoning.rollout import sample
+from workbench.reasoning.tasks import Addition, Problem, draw_problems
+from workbench.reasoning.vocabulary import BOS, END, PAD, VOCABULARY
+
+QUESTIONS, GROUP, NEW_TOKENS, STEPS = 16, 16, 24, 3
+PROBLEMS = draw_problems(Addition(), QUESTIONS * (STEPS + 1), seed=0)
+
+
+def half_of_the_words(problem: Problem, ids: Sequence[int]) -> bool:
+    """A reward about half the answers earn, so that no group is dead."""
+    return ids[0] < len(VOCABULARY) // 2
+
+
+def peer_of(policy: Transformer) -> torch.nn.Module:
+    """transformers' V4 with the same weights."""
+    values = {k: v for k, v in policy.config.to_dict().items() if k != "model_type"}
+    config = transformers.DeepseekV4Config(**values, attn_implementation="eager")
+    config.num_experts = policy.config.n_routed_experts  # the name by which TRL asks for it
+    peer = transformers.DeepseekV4ForCausalLM(config)
+    peer.load_state_dict(policy.state_dict())
+    return peer
+
+
+def tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """Our words as a transformers tokenizer."""
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(VOCABULARY.words)}, unk_token=PAD))
+    words.pre_tokenizer = WhitespaceSplit()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token=BOS, eos_token=END, pad_token=PAD, padding_side="left"
+    )
+
+
+def rollouts(policy: Transformer, peer: torch.nn.Module) -> dict[str, Any]:
+    """Drawing 16 answers to each of 16 questions."""
+    prompts = [prompt_ids(problem) for problem in PROBLEMS[:QUESTIONS]]
+    ids = torch.tensor(prompts)
+
+    def theirs() -> None:
+        with torch.no_grad():
+            peer.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=True,
+                top_k=0,
+                num_return_sequences=GROUP,
+                max_new_tokens=NEW_TOKENS,
+                min_new_tokens=NEW_TOKENS,
+                pad_token_id=VOCABULARY.id(PAD),
+            )
+
+    def ours() -> None:
+        sample(policy, prompts, GROUP, NEW_TOKENS, stop_tokens=[])
+
+    times = side_by_side(ours, theirs, repeats=3)
+    tokens = QUESTIONS * GROUP * NEW_TOKENS
+    return {
+        "measure": f"rollouts, {tokens} tokens",
+        **times,
+        "ours_tokens_per_s": tokens / times["ours_s"],
+        "peer_tokens_per_s": tokens / times["peer_s"],
+    }
+
+
+class _Watch(transformers.TrainerCallback):
+    """Notes when each step of a trainer ended."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.times.append(time.perf_counter())
+
+
+def trl_step_s(peer: torch.nn.Module) -> list[float]:
+    """Seconds of TRL's steps after the first."""
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
+        return [float(ids[0] < len(VOCABULARY) // 2) for ids in completion_ids]
+
+    texts = [VOCABULARY.decode(prompt_ids(problem)) for problem in PROBLEMS]
+    with tempfile.TemporaryDirectory() as folder:
+        settings = GRPOConfig(
+            output_dir=folder,
+            per_device_train_batch_size=QUESTIONS * GROUP,
+            num_generations=GROUP,
+            max_completion_length=NEW_TOKENS,
+            learning_rate=3e-4,
+            beta=0.0,
+            loss_type="dapo",
+            epsilon_high=0.28,
+            temperature=1.0,
+            max_steps=STEPS + 1,
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            report_to=[],
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            seed=0,
+        )
+        watch = _Watch()
+        trainer = GRPOTrainer(
+            peer,
+            reward_funcs=reward,
+            args=settings,
+            train_dataset=Dataset.from_dict({"prompt": texts}),
+            processing_class=tokenizer(),
+            callbacks=[watch],
+        )
+        trainer.train()
+    return [end - begin for begin, end in pairwise(watch.times)]
+
+
+def our_step_s(policy: Transformer) -> list[float]:
+    """Seconds of our steps after the first."""
+    recipe = RLRecipe(
+        loss=LOSSES["DAPO"].replace(masks_truncated=False),
+        rules=Rules(verifier=half_of_the_words),
+        questions=QUESTIONS,
+        group_size=GROUP,
+        max_new_tokens=NEW_TOKENS,
+    )
+    times = [time.perf_counter()]
+    for _ in train_policy(policy, Questions([Addition()], 0), recipe, STEPS + 1):
+        times.append(time.perf_counter())
+    return [end - begin for begin, end in pairwise(times[1:])]
+
+
+def run() -> list[dict[str, Any]]:
+    """One row a measurement; ratio is TRL's (transformers') time over ours."""
+    transformers.logging.set_verbosity_error()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        policy = new_policy(0)
+        peer = peer_of(policy)
+        rows = [rollouts(policy.eval(), peer.eval())]
+        theirs = trl_step_s(copy.deepcopy(peer).train())
+        ours = our_step_s(policy)
+        rows.append(
+            {
+                "measure": f"GRPO step, {QUESTIONS} questions x {GROUP} answers x {NEW_TOKENS} tokens",
+                "ours_s": median(ours),
+                "peer_s": median(theirs),
+                "ratio": median(theirs) / median(ours),
+                "ratio_low": min(theirs) / max(ours),
+                "ratio_high": max(theirs) / min(ours),
+            }
+        )
+        return rows
+    finally:
+        torch.set_num_threads(threads)

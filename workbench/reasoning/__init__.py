@@ -1,0 +1,1 @@
+"""Learning to reason: tasks with checkable answers, rollouts, policy optimisation, pipelines."""

@@ -97,3 +97,16 @@ def test_arrays_send_what_single_batches_send():
 def test_layouts_that_do_not_divide_say_what_would(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_context_parallel_ranks_send_tokens_to_experts_but_share_those_they_decode():
+    prefill = names(Mapping(cp=8, ep=8), PRO, phase="prefill", context_tokens=65536)
+    alone = names(Mapping(dp=8, ep=8), PRO, phase="prefill", context_tokens=65536 // 8)
+    for name in ("dispatch", "combine"):
+        # An eighth of one long prompt on each rank, or a short prompt each: as many tokens travel.
+        assert prefill[name].payload_bytes == pytest.approx(alone[name].payload_bytes)
+    decode = names(Mapping(cp=8, ep=8), PRO, phase="decode", context_tokens=65536, batch=4)
+    assert "dispatch" not in decode
+    # Every rank holds the same four tokens: what their experts make of them is summed over all eight.
+    assert decode["experts' output"].payload_bytes == 4 * PRO.hidden_size * 2
+    assert not names(Mapping(), PRO, phase="decode", context_tokens=65536, batch=4)

@@ -37,7 +37,7 @@ def test_only_spread_experts_are_uneven():
     plain, uneven = tuple(mappings(FLASH, 8)), uneven_mappings(FLASH, 8, 1.35)
     assert len(plain) == len(uneven)
     for one, other in zip(plain, uneven, strict=True):
-        assert other.expert_imbalance == (1.35 if one.has_expert_traffic else 1.0)
+        assert other.expert_imbalance == (1.35 if one.has_expert_traffic("decode") else 1.0)
 
 
 def test_published_points_are_output_tokens_of_a_chip():

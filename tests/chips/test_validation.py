@@ -228,3 +228,75 @@ def test_unreadable_cells_leave_a_row_out_and_do_not_stop_the_others(tmp_path, t
     results = validate(**{"kernels" if table == "kernels_nvidia" else "serving": target})
     assert len(results) == len(rows) and results[0].excluded and results[0].predicted is None
     assert any(result.predicted for result in results[1:])
+
+
+ODD = (
+    "", "nan", "abc", "-1", "0", "1e12", "1e400", "fp6", "fp8/bf16", "H900", "MLU590", "GB300 (x)", "a/b",
+    "16 x", "P0+D0", "TP0 PP9", "EP3 TP5", "1,2,3", "9" * 30,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("table", "argument"),
+    [("kernels_nvidia", "kernels"), ("silicon_deepseek", "serving"), ("measurements", "measurements")],
+)
+def test_rows_that_nobody_foresaw_are_left_out_with_a_reason(tmp_path, table, argument):
+    rng = np.random.default_rng(7)
+    with (DATA / f"{table}.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    made = [dict(rows[i]) for i in rng.integers(len(rows), size=150)]
+    for row in made:
+        for column in rng.choice(list(row), size=rng.integers(1, 4), replace=False):
+            other = rows[rng.integers(len(rows))][column]
+            row[column] = str(rng.choice([*ODD, *[other] * 8]))
+    target = tmp_path / "table.csv"
+    with target.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(made)
+    with np.errstate(all="ignore"):
+        results = validate(**{argument: target})
+    assert len(results) >= len(made)
+    for result in results:
+        assert (result.predicted is None) == bool(result.excluded), result
+        assert result.predicted is None or 0 < result.predicted < np.inf, result
+    # Most rows hold nothing worse than another row's cell: they are still answered.
+    assert sum(r.predicted is not None for r in results) > 20
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "reason"),
+    [
+        ("dtype", "fp6", "dtype 'fp6' is unknown"),
+        ("gpu", "abacus", "chip 'abacus' is not in the catalog"),
+        ("op", "sort", "not a kernel of one chip"),
+        ("batch_or_tokens", "nan", "m of 'gemm' is nan"),
+        ("n", "", "could not convert"),
+    ],
+)
+def test_a_kernel_row_says_which_cell_is_not_understood(tmp_path, name, cell, reason):
+    with (DATA / "kernels_nvidia.csv").open(encoding="utf-8", newline="") as file:
+        first = next(csv.DictReader(file))
+    target = tmp_path / "table.csv"
+    with target.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(first))
+        writer.writeheader()
+        writer.writerows([first | {name: cell}, first])
+    broken, whole = validate(kernels=target)
+    assert reason in broken.excluded and whole.predicted
+
+
+def test_a_table_in_the_place_of_another_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"lacks the columns .*'latency_us'.*give the table that belongs"):
+        validate(kernels=TABLE)
+    empty = tmp_path / "empty.csv"
+    empty.write_text("", encoding="utf-8")
+    with pytest.raises(ValueError, match="lacks the columns"):
+        validate(serving=empty)
+
+
+def test_a_header_with_spaces_and_a_byte_order_mark_is_read(tmp_path):
+    text = TABLE.read_text(encoding="utf-8").replace("id,system,chip", " id , system,chip", 1)
+    target = tmp_path / "table.csv"
+    target.write_text(text, encoding="utf-8-sig")
+    assert read_measurements(target) == list(ROWS.values())

@@ -32,6 +32,8 @@ Row = Mapping[str, str]
 # Formats of weights and activations by the table's name of the data type.
 FORMATS = {
     "bfloat16": ("bf16", "bf16"),
+    "float16": ("fp16", "fp16"),
+    "int8": ("int8", "int8"),
     "fp8": ("fp8", "fp8"),
     "fp8_block": ("fp8", "fp8"),
     "nvfp4": ("fp4", "fp4"),
@@ -47,6 +49,7 @@ KERNELS = ("gemm", "moe_experts", "mhc_pre (2 sites)", "mhc_post (2 sites)", *MO
 # GPUs that the engine had no compressed-attention kernel for: 0.66 ms a sequence whatever the context.
 NO_SPARSE_ATTENTION = ("rtx-pro-6000",)
 DRAWS = 8  # of the power law, averaged
+MOST_TOKENS = 2**22  # of an expert row: each is routed one by one
 
 
 def excluded(row: Row) -> str | None:
@@ -83,13 +86,13 @@ def operations_of(row: Row) -> list[Operation]:
 class Rows:
     """Measured rows with their operations, laid out once; `predict` may be asked again and again."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[Row], lists: Sequence[list[Operation]] | None = None) -> None:
         self.rows = list(rows)
         self.chips = {name: load_chip(name) for name in dict.fromkeys(row["gpu"] for row in rows)}
         self.lists = [
             # Each row is a run of its own: nothing fuses across rows.
-            [op.replace(group=f"{i} {op.group}") for op in operations_of(row)]
-            for i, row in enumerate(self.rows)
+            [op.replace(group=f"{i} {op.group}") for op in found]
+            for i, found in enumerate([operations_of(row) for row in self.rows] if lists is None else lists)
         ]
 
     def __len__(self) -> int:
@@ -117,9 +120,18 @@ class Rows:
 
 
 def _gemm(row: Row) -> Operation:
-    weight, activation = FORMATS[row["dtype"]]
+    weight, activation = _formats(row)
     m, n, k = (float(row[name]) for name in ("batch_or_tokens", "n", "k"))
     return product("gemm", 1.0, m, n, k, weight, activation)
+
+
+def _formats(row: Row) -> tuple[str, str]:
+    if row["dtype"] not in FORMATS:
+        raise ValueError(
+            f"operations_of: dtype {row['dtype']!r} is unknown; needs one of {list(FORMATS)}; leave the row "
+            f"out"
+        )
+    return FORMATS[row["dtype"]]
 
 
 def product(
@@ -165,9 +177,9 @@ def _mixing(row: Row) -> list[Operation]:
 def _experts(row: Row) -> Iterator[Operation]:
     config = load_config(row["model_or_shape"].lower())
     assert config.n_routed_experts and config.num_experts_per_tok and config.moe_intermediate_size
-    weight, activation = FORMATS[row["dtype"]]
-    tokens, ranks = int(row["batch_or_tokens"]), int(row["ep_or_world"])
-    d, width = config.hidden_size, config.moe_intermediate_size / int(row["tp"])
+    weight, activation = _formats(row)
+    tokens, ranks, tp = (int(float(row[name])) for name in ("batch_or_tokens", "ep_or_world", "tp"))
+    d, width = config.hidden_size, config.moe_intermediate_size / tp
     rows, active = routed(
         tokens, config.n_routed_experts, config.num_experts_per_tok, ranks, row["distribution"],
         (config.n_group or 1, config.topk_group or 1),
@@ -197,8 +209,13 @@ def routed(
     groups: (number of groups, groups a token may choose from) of the router; (1, 1) has none.
 
     Raises:
-        ValueError: a distribution that the collector does not have.
+        ValueError: a distribution that the collector does not have, or more tokens than it could hold.
     """
+    if not 0 < tokens <= MOST_TOKENS or not 0 < ranks <= experts:
+        raise ValueError(
+            f"routed: got {tokens} tokens and {ranks} ranks; needs 1 to {MOST_TOKENS} tokens and at most "
+            f"{experts} ranks, one an expert; leave the row out"
+        )
     if distribution == "balanced":
         draws = [_balanced(tokens, experts, topk)]
     elif distribution.startswith("power_law_"):

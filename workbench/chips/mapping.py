@@ -16,7 +16,7 @@ from typing import Any, Literal
 from workbench.accounting.kv_cache import FORMATS, entry_width, released_format
 from workbench.chips.collectives import Seconds, collective_time, expert_time
 from workbench.chips.topology import Topology
-from workbench.chips.workload import Shard, Size, Workload
+from workbench.chips.workload import Phase, Shard, Size, Workload
 from workbench.config import ModelConfig
 
 Overlap = Literal["none", "two batches", "waves"]
@@ -76,10 +76,12 @@ class Mapping:
         """All ranks of one replica."""
         return self.stage_ranks * self.pp
 
-    @property
-    def has_expert_traffic(self) -> bool:
-        """Tokens travel to experts: several attention groups share one set of experts spread over ranks."""
-        return self.ep > 1 and self.dp > 1
+    def has_expert_traffic(self, phase: Phase) -> bool:
+        """Tokens travel to experts: ranks with different tokens share one set of experts.
+
+        Context-parallel ranks hold different tokens in a prefill and in training, the same in decoding.
+        """
+        return self.ep > 1 and self.dp * (1 if phase == "decode" else self.cp) > 1
 
     def replace(self, **changes: Any) -> Mapping:
         """A copy with some fields changed, checked anew."""
@@ -167,8 +169,11 @@ def _forward(
     drafts = _draft_passes(config, workload) if is_last else 0.0
     tp = mapping.attention_tp
 
-    def reduce(name: str, layer_type: str, count: Size) -> Exchange:
-        time = collective_time("all_reduce", width, tp, topology, direct=direct)
+    # Ranks with the same tokens, each with a part of what becomes of them.
+    sharing = tp * (mapping.cp if workload.phase == "decode" and mapping.ep * mapping.moe_tp > tp else 1)
+
+    def reduce(name: str, layer_type: str, count: Size, ranks: int = tp) -> Exchange:
+        time = collective_time("all_reduce", width, ranks, topology, direct=direct)
         return Exchange(name=name, layer_type=layer_type, count=count, payload_bytes=width, time=time)
 
     if tp > 1:
@@ -180,7 +185,7 @@ def _forward(
     if tp > 1 and dense:
         yield reduce("feed-forward output", "dense", dense)
     if moe and config.num_experts_per_tok:
-        if mapping.has_expert_traffic:
+        if mapping.has_expert_traffic(workload.phase):
             traffic = expert_time(
                 tokens / tp, config.hidden_size, config.num_experts_per_tok, mapping.ep, topology,
                 dispatch_bytes=dispatch_bytes, scale_bytes=scale_bytes, copies=mapping.expert_copies,
@@ -205,8 +210,8 @@ def _forward(
                     time=collective_time(kind, together, mapping.moe_tp, topology),  # type: ignore[arg-type]
                     is_expert_traffic=True,
                 )  # fmt: skip
-        elif tp > 1:
-            yield reduce("experts' output", "moe", moe)
+        elif sharing > 1:
+            yield reduce("experts' output", "moe", moe, sharing)
     if is_last and tp > 1 and workload.phase != "train":
         rows = run.batch * (1 if workload.phase == "prefill" else run.tokens_computed)
         logits = rows * config.vocab_size * 2.0

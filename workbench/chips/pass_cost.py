@@ -176,7 +176,8 @@ def pass_cost(
     if workload.cache_format is None and precision.cache_format:
         workload = workload.replace(cache_format=precision.cache_format)
     passes = 1
-    if mapping.overlap == "two batches" and mapping.has_expert_traffic and workload.phase != "train":
+    travels = mapping.has_expert_traffic(workload.phase)
+    if mapping.overlap == "two batches" and travels and workload.phase != "train":
         # A training step has micro-batches to pair; a serving pass must cut its batch in two.
         passes, workload = 2, workload.replace(batch=workload.batch / 2)
     work = precision.apply(_operations(config, workload, mapping.shard(config, stage)))

@@ -105,7 +105,7 @@ def sensitivity(
                 for c in chips
             ]
             add(name, "chip", quantity.kind, ends, [seconds(c) for c in costs])
-    if mapping.has_expert_traffic:
+    if mapping.has_expert_traffic(workload.phase):
         for name, ends in (("expert_imbalance", IMBALANCE), ("routing_skew", SKEW)):
             layouts = [mapping.replace(**{name: v}) for v in ends]
             costs = [pass_cost(config, cluster, workload, m, precision) for m in layouts]

@@ -98,6 +98,6 @@ def _cluster(key: str, chips: int) -> Cluster:
 def uneven_mappings(config: ModelConfig, devices: int, imbalance: float = 1.0) -> tuple[Mapping, ...]:
     """All layouts of `search.mappings`; where experts are spread, with so much more work on the busiest."""
     return tuple(
-        m.replace(expert_imbalance=imbalance) if m.has_expert_traffic else m
+        m.replace(expert_imbalance=imbalance) if m.has_expert_traffic("decode") else m
         for m in mappings(config, devices)
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ import numpy as np
 from workbench.chips.engines import Engine, engine, engines
 from workbench.chips.validation.exact import exact_results, is_exact
 from workbench.chips.validation.kernels import kernel_results, table_results
-from workbench.chips.validation.rows import Result, Row, Unpredictable, read_measurements
+from workbench.chips.validation.rows import UNREADABLE, Result, Row, Unpredictable, read_measurements
 from workbench.chips.validation.service import service_results
 from workbench.chips.validation.serving_table import serving_results
 from workbench.chips.validation.steps import decode_results, prefill_results
 from workbench.chips.validation.text import numbers
 from workbench.chips.validation.training import training_results
+
+NO_NUMBER = "the sizes in the row lead to no number"
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,14 @@ def validate(
 def row_results(row: Row, engine_for: dict[str, Engine]) -> list[Result]:
     """The results of one measurement row: one a metric, or one with the reason for none."""
     try:
-        return list(_predictor(row, engine_for))
+        results = list(_predictor(row, engine_for))
+        if not results:
+            raise Unpredictable("the row holds no number to stand beside")
+        return [r if _is_sound(r) else replace(r, predicted=None, excluded=NO_NUMBER) for r in results]
     except Unpredictable as reason:
         text = str(reason)
-    except (ValueError, KeyError, ArithmeticError) as error:
-        # An unseen way of writing a row must not stop the others; what failed is shown.
-        text = f"not understood: {error}"
+    except UNREADABLE as error:
+        text = f"not understood: {type(error).__name__} {error}"
     values = numbers(row.value)
     measured = values[0] if values else None
     return [
@@ -75,6 +80,11 @@ def row_results(row: Row, engine_for: dict[str, Engine]) -> list[Result]:
             row.id, "measurements", row.system, family_of(row), row.metric, measured, row.unit, excluded=text
         )
     ]
+
+
+def _is_sound(result: Result) -> bool:
+    """Whether a result that was predicted has a number that can be one."""
+    return bool(result.excluded) or (result.predicted is not None and 0 < result.predicted < math.inf)
 
 
 def family_of(row: Row) -> str:

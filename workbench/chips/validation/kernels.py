@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 
 from workbench.chips.catalog import FOLDER, Chip, load_chip
 from workbench.chips.collectives import collective_time, expert_time
-from workbench.chips.kernel_rows import Rows, excluded, product
+from workbench.chips.kernel_rows import Rows, excluded, operations_of, product
 from workbench.chips.kernels import Calibration, kernel_times
 from workbench.chips.mapping import Mapping
 from workbench.chips.operations import Operation, operations
@@ -19,7 +21,7 @@ from workbench.chips.overlap import ExpertStages
 from workbench.chips.pass_cost import WAVES
 from workbench.chips.precision import precision
 from workbench.chips.topology import topology_of
-from workbench.chips.validation.rows import Result, Row, Unpredictable, read_table
+from workbench.chips.validation.rows import UNREADABLE, Result, Row, Unpredictable, read_table
 from workbench.chips.validation.setup import cluster_of, config_of
 from workbench.chips.validation.text import chip_of, model_of, number, numbers
 from workbench.chips.workload import Shard, Workload
@@ -30,7 +32,11 @@ _COLLECTIVES = {
     "alltoall": "all_to_all",
 }  # fmt: skip
 TABLE = FOLDER / "kernels_nvidia.csv"
-NEEDED = ("gpu", "op", "model_or_shape", "dtype", "batch_or_tokens", "latency_us")
+NEEDED = (
+    "gpu", "op", "model_or_shape", "dtype", "tp", "ep_or_world", "batch_or_tokens", "seq_or_bytes", "n", "k",
+    "distribution", "latency_us", "kernel",
+)  # fmt: skip
+NO_TIME = "the sizes in the row lead to no time"
 
 
 def kernel_results(row: Row) -> Iterator[Result]:
@@ -218,7 +224,7 @@ def table_results(path: Path, calibration: Calibration | None = None) -> list[Re
         ValueError: the file cannot be read, or lacks a column.
     """
     rows, results = read_table(path, NEEDED), []
-    kernels: list[tuple[int, dict[str, str]]] = []
+    kernels: list[Timed] = []
     for number_, row in enumerate(rows, start=1):
         key = chip_of(row["gpu"])
         if key is None:
@@ -227,20 +233,49 @@ def table_results(path: Path, calibration: Calibration | None = None) -> list[Re
             results.append(_excluded(number_, row, reason))
         elif row["op"] in _COLLECTIVES or row["op"].startswith("ep_"):
             results.append(_collective(number_, row, key))
-        elif reason := _reason(row):
-            results.append(_excluded(number_, row, reason))
         else:
-            kernels.append((number_, row))
-    if kernels:
-        lower, expected, upper = Rows([row for _, row in kernels]).predict(calibration) / MICROSECOND_S
-        for i, (number_, row) in enumerate(kernels):
-            results.append(
-                Result(
-                    str(number_), "kernels", row["gpu"], "kernel", row["op"], float(row["latency_us"]), "us",
-                    float(expected[i]), float(lower[i]), float(upper[i]),
-                )
-            )  # fmt: skip
-    return sorted(results, key=lambda r: int(r.row))
+            try:
+                if reason := excluded(row | {"gpu": key}):
+                    raise Unpredictable(reason)
+                kernels.append(Timed(number_, row, operations_of(row | {"gpu": key})))
+            except UNREADABLE as error:
+                results.append(_excluded(number_, row, _why(error)))
+    return sorted([*results, *_timed(kernels, calibration)], key=lambda r: int(r.row))
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A row of the kernel table, by its number in the file, and the operations that it timed."""
+
+    number: int
+    row: dict[str, str]
+    operations: list[Operation]
+
+
+def _timed(kernels: list[Timed], calibration: Calibration | None) -> list[Result]:
+    """All kernels in one go; where one of them stops the others, each by itself."""
+    if not kernels:
+        return []
+    rows = [k.row | {"gpu": str(chip_of(k.row["gpu"]))} for k in kernels]
+    try:
+        seconds = Rows(rows, [k.operations for k in kernels]).predict(calibration)
+    except UNREADABLE as error:
+        if len(kernels) > 1:
+            return [result for k in kernels for result in _timed([k], calibration)]
+        return [_excluded(kernels[0].number, kernels[0].row, _why(error))]
+    results = []
+    for k, times in zip(kernels, seconds.T / MICROSECOND_S, strict=True):
+        lower, expected, upper = (float(t) for t in times)
+        if not 0 < expected < math.inf:
+            results.append(_excluded(k.number, k.row, f"{NO_TIME}: {expected} us"))
+            continue
+        results.append(
+            Result(
+                str(k.number), "kernels", k.row["gpu"], "kernel", k.row["op"], float(k.row["latency_us"]),
+                "us", expected, lower, upper,
+            )
+        )  # fmt: skip
+    return results
 
 
 def _no_duration(row: dict[str, str]) -> str | None:
@@ -251,11 +286,10 @@ def _no_duration(row: dict[str, str]) -> str | None:
     return None if is_time else f"the time is {row['latency_us']!r}: not a duration"
 
 
-def _reason(row: dict[str, str]) -> str | None:
-    try:
-        return excluded(row)
-    except (KeyError, ValueError) as error:
-        return f"the row cannot be read: {error}"
+def _why(error: BaseException) -> str:
+    if isinstance(error, Unpredictable):
+        return str(error)
+    return f"the row cannot be read: {type(error).__name__} {error}"
 
 
 def _collective(number_: int, row: dict[str, str], key: str) -> Result:
@@ -280,8 +314,10 @@ def _collective(number_: int, row: dict[str, str], key: str) -> Result:
                 topology_of(cluster_of(key, ranks)),
             )
             time = traffic.dispatch if "dispatch" in row["op"] else traffic.combine
-    except (KeyError, ValueError, ArithmeticError) as error:
-        return _excluded(number_, row, f"the row cannot be read: {error}")
+        if not 0 < float(time.expected) < math.inf:
+            raise Unpredictable(f"{NO_TIME}: {time.expected} s")
+    except UNREADABLE as error:
+        return _excluded(number_, row, _why(error))
     expected, lower, upper = (float(t) / MICROSECOND_S for t in (time.expected, time.lower, time.upper))
     return Result(
         str(number_), "kernels", row["gpu"], "collective", row["op"], float(row["latency_us"]), "us",

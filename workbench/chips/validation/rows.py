@@ -87,6 +87,18 @@ class Unpredictable(ValueError):
     """A row that is left out, and why."""
 
 
+# What an unseen way of writing a row may raise below; it must not stop the other rows.
+UNREADABLE = (
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    MemoryError,
+)
+
+
 def read_table(path: Path, needed: Iterable[str]) -> list[dict[str, str]]:
     """The rows of a CSV file as dictionaries of text; empty cells are "".
 
@@ -94,16 +106,20 @@ def read_table(path: Path, needed: Iterable[str]) -> list[dict[str, str]]:
         ValueError: the file cannot be read, or lacks a column of `needed`.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            header = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = header
+            rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(
             f"read_table: {path} cannot be read ({error}); give the path of a CSV file"
         ) from error
-    missing = sorted(set(needed) - set(rows[0] if rows else needed))
+    missing = sorted(set(needed) - set(header))
     if missing:
         raise ValueError(
-            f"read_table: {path} lacks the columns {missing}; it needs {sorted(needed)}; rename its header"
+            f"read_table: {path} lacks the columns {missing}; it needs {sorted(needed)}; its header is "
+            f"{header[:40]}: rename it, or give the table that belongs here"
         )
     return [{key: (value or "").strip() for key, value in row.items() if key} for row in rows]
 

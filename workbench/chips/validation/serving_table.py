@@ -13,8 +13,9 @@ from workbench.chips.engines import Engine
 from workbench.chips.mapping import Mapping
 from workbench.chips.memory_fit import largest_batch
 from workbench.chips.steady import Load
-from workbench.chips.validation.rows import Result, Unpredictable, read_table
+from workbench.chips.validation.rows import UNREADABLE, Result, Unpredictable, read_table
 from workbench.chips.validation.service import Service, decode_curve, state_of
+from workbench.chips.validation.serving_layout import ServingLayout, layout_of_point, listed_in_full
 from workbench.chips.validation.setup import (
     SKEW,
     Setup,
@@ -23,6 +24,7 @@ from workbench.chips.validation.setup import (
     nearest_divisor,
 )  # fmt: skip
 from workbench.chips.validation.text import Drafts, Layout, chip_of, model_of, precision_of
+from workbench.config import ModelConfig
 
 NEEDED = ("system", "backend", "model_path", "precision", "mode", "isl", "osl", "concurrency", "tpot_ms")
 _BACKENDS = {"trtllm": "trtllm", "vllm": "vllm"}
@@ -39,10 +41,14 @@ _KEY = (
 
 @dataclass(frozen=True)
 class Point:
-    """One row of the table by its number in the file; `reason` says why it is left out, if it is."""
+    """One row of the table by its number in the file; `reason` says why it is left out, if it is.
+
+    layout: what its parallel sizes mean; None where they cannot be read, for which `reason` then speaks.
+    """
 
     number: int
     row: dict[str, str]
+    layout: ServingLayout | None
     reason: str = ""
 
     @property
@@ -69,12 +75,26 @@ def usable_points(rows: list[dict[str, str]]) -> list[Point]:
 
 
 def _points(rows: list[dict[str, str]]) -> list[Point]:
-    spread = _spreads(rows)
+    spread, full = _spreads(rows), listed_in_full(rows)
     doubt = "the file holds the same configuration at another speed: drafts on and off, unsaid which"
-    return [
-        Point(number, row, doubt if spread[_key(row)] > SAME_RUN else "")
-        for number, row in enumerate(rows, start=1)
-    ]
+    points = []
+    for number, row in enumerate(rows, start=1):
+        layout, reason = None, doubt if spread[_key(row)] > SAME_RUN else ""
+        try:
+            layout = layout_of_point(row, _config(row), full)
+        except Unpredictable as error:
+            reason = reason or str(error)
+        except UNREADABLE as error:
+            reason = reason or f"not understood: {type(error).__name__} {error}"
+        points.append(Point(number, row, layout, reason))
+    return points
+
+
+def _config(row: dict[str, str]) -> ModelConfig:
+    name = model_of(row["model_path"])
+    if name is None:
+        raise Unpredictable(f"model {row['model_path']!r}: no published configuration in this package")
+    return config_of(name)
 
 
 def point_result(point: Point, engine_for: dict[str, Engine]) -> Result:
@@ -85,11 +105,14 @@ def point_result(point: Point, engine_for: dict[str, Engine]) -> Result:
             raise Unpredictable(point.reason)
         if measured is None:
             raise Unpredictable("no time per output token is given")
-        predicted = _tpot_ms(point.row, engine_for)
+        assert point.layout is not None
+        predicted = _tpot_ms(point.row, point.layout, engine_for)
         if not 0 < predicted < math.inf:
             raise Unpredictable("a size in the row is not a number")
-    except (ValueError, KeyError, ArithmeticError) as error:
-        return _result(point, measured, None, str(error))
+    except Unpredictable as reason:
+        return _result(point, measured, None, str(reason))
+    except UNREADABLE as error:
+        return _result(point, measured, None, f"not understood: {type(error).__name__} {error}")
     return _result(point, measured, predicted, "")
 
 
@@ -114,18 +137,13 @@ def _spreads(rows: Iterable[dict[str, str]]) -> dict[tuple[str, ...], float]:
     return defaultdict(lambda: 1.0, {key: max(t) / min(t) for key, t in times.items()})
 
 
-def _tpot_ms(row: dict[str, str], engine_for: dict[str, Engine]) -> float:
-    setup, prefix = _setup(row), "" if row["mode"] == "agg" else "decode_"
+def _tpot_ms(row: dict[str, str], layout: ServingLayout, engine_for: dict[str, Engine]) -> float:
+    setup, is_split = _setup(row), row["mode"] != "agg"
     users = _number(row, "concurrency")
     if users is None:
         raise Unpredictable("the number of users is not stated")
-    mapping = _mapping(row, prefix, setup)
-    workers = 1.0
-    if prefix:
-        stated = _number(row, "decode_num_workers")
-        if stated is None:
-            raise Unpredictable("the number of decoding instances is not stated")
-        workers = stated
+    mapping, workers = _mapping(layout, setup), layout.instances
+    if is_split:
         own = (_number(row, "decode_batch_size") or math.inf) * mapping.dp * workers
         users = min(users, own)
     load = Load(users, MEAN_LENGTH * float(row["isl"]), MEAN_LENGTH * float(row["osl"]), requests=10 * users)
@@ -138,7 +156,7 @@ def _tpot_ms(row: dict[str, str], engine_for: dict[str, Engine]) -> float:
     if fits < 1:
         raise Unpredictable("the model does not fit the layout that the row states")
     most = fits * mapping.dp * workers
-    if prefix:
+    if is_split:
         # The decoding pool alone: the batch is stated, so the prefill pool does not matter.
         step_s = decode_curve(setup, load.decode_context_tokens, mapping, workers, engine)
         return step_s(min(users, most)) * 1e3
@@ -175,13 +193,8 @@ def _measured_ms(row: dict[str, str]) -> float | None:
     return found if found is not None and 0 < found < math.inf else None
 
 
-def _mapping(row: dict[str, str], prefix: str, setup: Setup) -> Mapping:
-    names = ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
-    tp, dp, moe_tp, ep = (int(_number(row, prefix + name) or 1) for name in names)
-    if tp * dp != moe_tp * ep:
-        raise Unpredictable(
-            f"parallel sizes contradict each other: attention {tp} × {dp}, experts {moe_tp} × {ep}"
-        )
+def _mapping(layout: ServingLayout, setup: Setup) -> Mapping:
+    tp, dp, moe_tp, ep = layout.tp, layout.dp, layout.moe_tp, layout.ep
     if tp > 1 and setup.config.num_attention_heads % tp:
         raise Unpredictable(f"tensor parallel {tp} does not divide {setup.config.num_attention_heads} heads")
     ep = nearest_divisor(setup.config.n_routed_experts or 1, ep)

@@ -104,6 +104,42 @@ def inspect(
     raise typer.Exit(1 if found.faults else 0)
 
 
+@app.command()
+def train(
+    folder: Annotated[Path, typer.Argument(help="Where the run lives. A run begun there goes on.")],
+    model: Annotated[str, typer.Option(help="A preset, as mini, or a config.json.")] = "mini",
+    texts: Annotated[
+        Path | None, typer.Option(help="A folder of .txt and .md files. What comes with Python by default.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimisers.")] = 400,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of a step.")] = 16,
+    row_tokens: Annotated[int, typer.Option(min=8, help="Tokens of a row.")] = 256,
+    micro_rows: Annotated[int, typer.Option(min=1, help="Rows of one forward pass.")] = 8,
+    rate: Annotated[float, typer.Option(help="The learning rate's plateau.")] = 8e-3,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and of the rows' order.")] = 0,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 50,
+    device: Annotated[str, typer.Option(help="cpu, cuda or npu.")] = "cpu",
+    n_context: Annotated[int, typer.Option(min=1, help="Processes that share a row's tokens.")] = 1,
+    n_expert: Annotated[int, typer.Option(min=1, help="Processes that hold the experts together.")] = 1,
+) -> None:
+    """Train a V4 on text, and leave a model folder that transformers loads.
+
+    Killed at any point and started again with the same words, it goes on to the same numbers. On several
+    processes: torchrun --nproc-per-node N -m workbench train FOLDER ...
+    """
+    from workbench.config import ModelConfig, load_config
+    from workbench.training.text_run import TextRun, run_on_text
+
+    if precision not in ("fp32", "bf16"):
+        raise ValueError(f"train: precision {precision!r} is unknown; choose fp32 or bf16")
+    config = ModelConfig.from_json(model) if model.endswith(".json") else load_config(model)
+    run = TextRun(
+        steps, rows, row_tokens, micro_rows, rate, precision, seed, checkpoint_every  # type: ignore[arg-type]
+    )  # fmt: skip
+    run_on_text(config, run, folder, texts=texts, device=device, n_context=n_context, n_expert=n_expert)
+
+
 def main() -> None:
     """Run the command line; bad input ends in one line and exit code 2."""
     try:

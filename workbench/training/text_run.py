@@ -117,7 +117,7 @@ def run_on_text(
             rows = with_bar(with_table(rows, folder / ROWS), run.steps)  # type: ignore[assignment]
         for _ in rows:
             pass
-        loss = mean_loss(model, _held_out(corpus, run), ranks)
+        loss = mean_loss(model, held_out(corpus, run), ranks)
         result = {
             "parameters": n_parameters,
             "steps": run.steps,
@@ -157,7 +157,7 @@ def _corpus(vocab_size: int, texts: Path | None, cache: Path, ranks: Ranks) -> C
     return corpus
 
 
-def _held_out(corpus: Corpus, run: TextRun) -> list[Any]:
+def held_out(corpus: Corpus, run: TextRun) -> list[Any]:
     """At most held_out_rows rows, in batches that the training's processes can share out."""
     loader = Loader(corpus.held_out, run.row_tokens, seed=0)
     batches = max(min(len(loader), run.held_out_rows) // run.rows, 1)

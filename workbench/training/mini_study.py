@@ -60,14 +60,13 @@ def dense_twin(n_parameters: int, vocab_size: int, seed: int) -> nn.Module:
 
     def twin(width: int) -> nn.Module:
         torch.manual_seed(seed)
-        return LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=vocab_size, hidden_size=width, intermediate_size=width * 8 // 3 // 16 * 16,
-                num_hidden_layers=6, num_attention_heads=width // 32, attention_bias=False,
-                tie_word_embeddings=False, max_position_embeddings=RUN.row_tokens,
-                attn_implementation="eager",  # torch counts no FLOPs in its fused attention on a CPU
-            )
+        config = LlamaConfig(
+            vocab_size=vocab_size, hidden_size=width, intermediate_size=width * 8 // 3 // 16 * 16,
+            num_hidden_layers=6, num_attention_heads=width // 32, attention_bias=False,
+            tie_word_embeddings=False, max_position_embeddings=RUN.row_tokens,
         )  # fmt: skip
+        config._attn_implementation = "eager"  # torch counts no FLOPs in its fused attention on a CPU
+        return LlamaForCausalLM(config)
 
     with torch.device("meta"):
         fits = [width for width in range(32, 1024, 32) if n_numbers(twin(width)) <= n_parameters]

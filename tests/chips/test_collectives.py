@@ -115,3 +115,31 @@ def test_an_engine_s_own_all_reduce_wins_when_small_and_not_when_large():
 def test_bad_input_names_what_it_got_and_what_to_do(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_switches_above_one_set_of_ports_take_turns():
+    tokens, wire = 4096.0, link("ub1", 100e9)
+
+    def dispatch_s(shares):
+        place = Topology((Tier("node", 8, wire), Tier("supernode", 64, wire, shares)))
+        return float(expert_time(tokens, 7168, 8, 32, place).dispatch.expected)
+
+    flat_s = float(expert_time(tokens, 7168, 8, 32, Topology((Tier("all", 64, wire),))).dispatch.expected)
+    # What leaves a chip is the same whichever switch it takes; ports of their own would halve it or better.
+    assert dispatch_s(True) == pytest.approx(flat_s, rel=0.01)
+    assert dispatch_s(False) < 0.85 * flat_s
+
+
+@pytest.mark.parametrize(
+    ("system", "shares"), [("cloudmatrix384", [False, False, True, False]), ("h800", [False, False])]
+)
+def test_two_levels_of_switches_share_the_ports_and_a_network_card_does_not(system, shares):
+    tiers = topology_of(load_cluster(system, chips=64)).tiers
+    assert [tier.shares_ports for tier in tiers] == shares
+
+
+def test_a_second_node_costs_more_than_the_first_ones_all_reduce():
+    h100 = topology_of(load_cluster("h100", chips=64))
+    one, two = (float(collective_time("all_reduce", 14336.0, n, h100).expected) for n in (8, 16))
+    # Two crossings of the network and its library's start: 25 to 60 us where a node takes 15 to 25.
+    assert 15e-6 < one < 25e-6 < two < 60e-6

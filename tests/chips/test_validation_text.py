@@ -72,6 +72,8 @@ def test_numbers(words, value):
         ("DP16 EP16, MTP1", "MTP3 accepts 1.44, MTP1 accepts 0.7", Drafts(1, 1.7, "mtp")),
         ("MTP3 (1.44 accepted), perfect EPLB", "", Drafts(3, 2.44, "mtp")),
         ("TP4, no DP, draft 3 steps", "", Drafts(3, None, "mtp")),
+        ("TP8 draft 3 steps", "", Drafts(3, None, "mtp")),
+        ("TP8, 2 drafts", "", Drafts(2, None, "mtp")),
         ("DP4 attention + EP4 (MegaMoE), no draft", "", Drafts()),
         ("TP4 DSpark accept 4.0", "", Drafts(5, 4.0, "dspark")),
         ("target only", "", Drafts()),

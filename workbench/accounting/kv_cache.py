@@ -10,7 +10,9 @@ CSA: compressed sparse attention. HCA: heavily compressed attention.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -113,11 +115,11 @@ def kv_cache_bytes(
     key = fmt.index_key.entry_bytes(config.index_head_dim or 0, scales=scales, padded=padded)
 
     total = np.zeros(tokens.shape, dtype=np.float64)
-    for kind, ratio in zip(config.attention_types, config.layer_ratios, strict=True):
+    for kind, ratio, layers in _layers(config):
         if config.model_type != "deepseek_v4":
-            total += tokens * (entry + (key if config.index_topk else 0))
+            total += layers * tokens * (entry + (key if config.index_topk else 0))
         elif kind != SWA:
-            total += tokens // ratio * (entry + (key if kind == CSA else 0))
+            total += layers * (tokens // ratio) * (entry + (key if kind == CSA else 0))
     if state != "none":
         total += window_bytes(config, entry)
     if state == "windows and buffers":
@@ -159,12 +161,19 @@ def buffer_bytes(config: ModelConfig) -> int:
     Source: state buffers of the released inference code.
     """
     total = 0
-    for kind, ratio in zip(config.attention_types, config.layer_ratios, strict=True):
+    for kind, ratio, layers in _layers(config):
         if ratio:
             overlap = 2 if kind == CSA else 1
             width = config.kv_head_dim + (config.index_head_dim or 0 if kind == CSA else 0)
-            total += 2 * (overlap * ratio) * (overlap * width) * 4
+            total += layers * 2 * (overlap * ratio) * (overlap * width) * 4
     return total
+
+
+@lru_cache(maxsize=64)
+def _layers(config: ModelConfig) -> tuple[tuple[str, int, int], ...]:
+    """Kinds of layers, their ratio, and how many there are: a search over layouts asks very often."""
+    kinds = Counter(zip(config.attention_types, config.layer_ratios, strict=True))
+    return tuple((kind, ratio, layers) for (kind, ratio), layers in kinds.items())
 
 
 def prefix_state_bytes_per_token(

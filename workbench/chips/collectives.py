@@ -2,7 +2,8 @@
 
 A library holds two protocols: one for small messages, quick to start and slow to move, and one for large
 ones; the faster of the two is taken. Over several tiers (node, network) each carries its share
-while the others carry theirs, so the slowest counts; the upper bound adds them instead.
+while the others carry theirs, so the slowest counts, unless they share a chip's ports; the upper bound adds
+all of them.
 
     all-gather, reduce-scatter    S · (p − 1) / p bytes on every link, p − 1 hops (3 log2 p in large groups)
     all-reduce                    twice that, or less where the switch adds (reduce_share above 1)
@@ -84,7 +85,9 @@ def _collective(
         outer = groups[-1][0].link
         return outer.launch_s.value + outer.hop_s.value + payload_bytes / _reached(outer, "send")
     passes = 2 if kind == "all_reduce" else 1
-    hops, small, large = innermost.launch_s.value, [], []
+    hops = innermost.launch_s.value
+    small: list[Size] = []
+    large: list[Size] = []
     inside = 1
     for tier, members in groups:
         hops += passes * tier.link.hop_s.value * min(members - 1, 3 * math.log2(members))
@@ -94,8 +97,8 @@ def _collective(
         else:
             # Inner groups gather first, so a tier carries its share of the payload for each inner rank.
             moved = passes * payload_bytes * (members - 1) / members / inside
-        small.append(moved / (tier.link.small_share.value * tier.link.bandwidth_byte_per_s))
-        large.append(moved / _reached(tier.link, kind))
+        _carry(small, moved / (tier.link.small_share.value * tier.link.bandwidth_byte_per_s), tier)
+        _carry(large, moved / _reached(tier.link, kind), tier)
         inside *= members
     join = _largest if overlap else sum
     switch = max(tier.link.switch_s.value for tier, _ in groups)
@@ -104,6 +107,14 @@ def _collective(
         one_shot = payload_bytes * (ranks - 1) / (innermost.ring_share.value * innermost.bandwidth_byte_per_s)
         time = np.minimum(time, innermost.direct_s.value + one_shot)
     return time
+
+
+def _carry(ports: list[Size], seconds: Size, tier: Tier) -> None:
+    """What a tier carries, beside the others or behind the one whose ports it shares."""
+    if tier.shares_ports and ports:
+        ports[-1] = ports[-1] + seconds
+    else:
+        ports.append(seconds)
 
 
 def _largest(times: list[Size]) -> Size:
@@ -189,7 +200,8 @@ def _expert_way(
     overlap: bool,
 ) -> Size:
     ranks = int(np.prod([members for _, members in groups]))
-    start, carried, inside = 0.0, [], 1
+    start, inside = 0.0, 1
+    carried: list[Size] = []
     for depth, (tier, members) in enumerate(groups):
         link = tier.link
         start = max(start, link.expert_launch_s.value + link.expert_hop_s.value * math.log2(inside * members))
@@ -203,6 +215,6 @@ def _expert_way(
                 # Forwarding inside serves the copies that came in as well as those that began here.
                 sent = topk * (members - 1) / members
         share = link.combine_share.value if back else link.dispatch_share.value
-        carried.append(vector_bytes * sent / (share * link.bandwidth_byte_per_s))
+        _carry(carried, vector_bytes * sent / (share * link.bandwidth_byte_per_s), tier)
         inside *= members
     return start + (_largest(carried) if overlap else sum(carried))

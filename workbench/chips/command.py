@@ -159,7 +159,8 @@ def validate(
     results = validate_tables(measurements, kernels, serving)
     _print_summaries("all rows", summaries(results))
     if leave_out and measurements is not None:
-        apart = left_out(cases(measurements, serving), current_engines())
+        found = left_out(cases(measurements, serving), current_engines())
+        apart = [result for results in found.values() for result in results]
         _print_summaries("each system left out of the fit", summaries(apart))
         results = [*results, *apart]
     write_table(results, output)
@@ -167,12 +168,14 @@ def validate(
 
 
 def _print_summaries(title: str, rows: list[Any]) -> None:
-    print(f"\n{title}\n{'family':<14}{'rows':>6}{'left out':>10}{'median':>9}{'90th':>9}{'bias':>9}")
+    names = f"{'median':>9}{'90th':>9}{'bias':>9}{'in bounds':>11}"
+    print(f"\n{title}\n{'family':<14}{'rows':>6}{'left out':>10}{names}")
     for row in rows:
         if row.median is None:
-            print(f"{row.family:<14}{row.predicted:>6}{row.excluded:>10}{'-':>9}{'-':>9}{'-':>9}")
+            print(f"{row.family:<14}{row.predicted:>6}{row.excluded:>10}{'-':>9}{'-':>9}{'-':>9}{'-':>11}")
             continue
+        inside = "-" if row.inside is None else f"{row.inside:.0%}"
         print(
             f"{row.family:<14}{row.predicted:>6}{row.excluded:>10}{row.median:>9.1%}{row.ninetieth:>9.1%}"
-            f"{row.bias:>+9.1%}"
+            f"{row.bias:>+9.1%}{inside:>11}"
         )

@@ -1,7 +1,7 @@
 """Serving and training engines: what software adds to the kernels, in a handful of constants for each.
 
 Source: data/chips/engines.json, each constant with an interval and an origin; `fitted` ones come from
-`workbench.chips.engine_fit`.
+`python -m workbench.chips.validation`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ _FILE = Path(__file__).parents[1] / "data" / "chips" / "engines.json"
 class Engine:
     """One software stack. Seconds of a layer and of a pass come on top of the kernels' own launches.
 
+    draft_s: what each pass of a draft head adds: sampling, and the start of a graph of its own;
     launch_share: part of a kernel's launch in a benchmark that is left where a graph is replayed;
     slowdown: time of kernels inside the engine over their time in a benchmark; dispatch_s, older_dispatch_s
     and arm_dispatch_s: time the host takes to start one operation where no graph is replayed (prefill):
     beside Blackwell on x86, beside Hopper and all before it, and on an Arm host; memory_share: of the
-    chip's memory that may be filled; reserve_bytes: what graphs and buffers take of that.
+    chip's memory that may be filled; reserve_bytes: what graphs and buffers take of that; scatter: the
+    logarithm that nine rows in ten stay within, beyond what the other constants' intervals explain.
     """
 
     name: str
     layer_s: Constant
     step_s: Constant
+    draft_s: Constant
     launch_share: Constant
     slowdown: Constant
     dispatch_s: Constant
@@ -39,6 +42,7 @@ class Engine:
     arm_dispatch_s: Constant
     memory_share: Constant
     reserve_bytes: Constant
+    scatter: Constant
 
     def replace(self, **values: float) -> Engine:
         """A copy with other values, their intervals moved along."""

@@ -18,8 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from workbench.chips.collectives import Seconds
-
 Size = Any  # a number, or an array of numbers
 
 
@@ -73,22 +71,13 @@ def expert_stages(
     return ExpertStages(out, 2 / 3, activation_share, 1 / 3, out * bytes_back)
 
 
-def two_batches(compute: Seconds, traffic: Seconds) -> Seconds:
+def two_batches(compute: Size, traffic: Size) -> Size:
     """Two half-batches that take turns: while one computes, the tokens of the other travel.
 
     compute and traffic are the sums over both halves. Only the first dispatch and the last combine cannot
     hide: about a tenth of the shorter of the two, since an engine does not switch at no cost.
-    Bounds: everything hidden, or nothing.
     """
-
-    def hidden(c: Size, t: Size) -> Size:
-        return np.maximum(c, t) + EXPOSED_SHARE * np.minimum(c, t)
-
-    return Seconds(
-        np.maximum(compute.lower, traffic.lower),
-        hidden(compute.expected, traffic.expected),
-        compute.upper + traffic.upper,
-    )
+    return np.maximum(compute, traffic) + EXPOSED_SHARE * np.minimum(compute, traffic)
 
 
 # Assumed, 0 to 0.3: CloudMatrix measures 5.8 to 9.4% from two batches in decoding, 23 to 31% in prefill,

@@ -1,7 +1,7 @@
 """How long one pass takes on a cluster, with bounds, rows for every part, memory, and what limits it.
 
-The lower bound takes every constant at its good end and lets all that can overlap do so, the upper takes the
-bad ends and adds.
+The bounds of the pass are meant to hold nine measured values in ten; on chips of which no kernel was measured
+they are as wide as the chips' own bands make them. Bounds of a row are those of its kernel or message.
 """
 
 from __future__ import annotations

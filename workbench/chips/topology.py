@@ -94,11 +94,16 @@ CONSTANTS = tuple(field.name for field in dataclasses.fields(Link) if field.type
 
 @dataclass(frozen=True)
 class Tier:
-    """`size` devices that reach each other over `link`, the smaller groups inside included."""
+    """`size` devices that reach each other over `link`, the smaller groups inside included.
+
+    shares_ports: what crosses this tier leaves a chip through the ports of the tier inside (two levels of
+    switches above one set of ports), so that the two take turns; else they carry side by side.
+    """
 
     name: str
     size: float
     link: Link
+    shares_ports: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,5 +200,8 @@ def topology_of(cluster: Cluster) -> Topology:
             continue
         family = "nic" if level.name == "scale-out" else family_of(cluster.chip.link)
         size = math.inf if level.chips is None else level.chips * devices
-        tiers.append(Tier(level.name, size, link(family, level.byte_per_s / devices)))
+        own = link(family, level.byte_per_s / devices)
+        # A die's way to its twin and the network card are ports of their own.
+        shares = bool(tiers) and tiers[-1].name != "die" and tiers[-1].link.family == family
+        tiers.append(Tier(level.name, size, own, shares))
     return Topology(tuple(tiers))

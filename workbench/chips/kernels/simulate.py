@@ -106,8 +106,9 @@ def kernel_times(
     run = Run(chip, calibration or load_calibration(), settings, is_warm=is_warm, is_grid=is_sweep)
 
     results, plans = np.empty((4, len(some), settings)), []
+    simulators = [simulator_of(op) for op in some]
     for simulator in ("products", "attention", "streams"):
-        at = [i for i, op in enumerate(some) if simulator_of(op) == simulator]
+        at = [i for i, own in enumerate(simulators) if own == simulator]
         if at:
             these = [rows[distinct[i]] for i in at]
             part = _grid(these, shape) if is_sweep else _flat(these)

@@ -14,7 +14,9 @@ BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 
 PRODUCTS = ("gemm", "grouped_gemm", "attention", "index_scores")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# Not frozen: a prediction makes some 70 of them, and freezing took a tenth of its time. Nothing may set a
+# field, for lists of operations are kept and handed out again; `replace` makes a copy.
+@dataclass(kw_only=True, slots=True)
 class Operation:
     """One operation as one rank runs it; `count` equal ones make up the pass.
 

@@ -43,6 +43,12 @@ def _curve(
     return pass_cost(config_of(name), cluster_of(chip, chips), many, mapping, recipe, busy_groups=busy)
 
 
+def forget() -> None:
+    """Drop what was kept, so that a prediction can be timed as if it were the first."""
+    _one.cache_clear()
+    _curve.cache_clear()
+
+
 def step_curve(
     setup: Setup, workload: Workload, mapping: Mapping, engine: Engine, *, busy_groups: float = 1.0
 ) -> Callable[[float], float]:
@@ -53,3 +59,15 @@ def step_curve(
     step, _ = cost.step(mapping, engine)
     seconds = np.asarray(step.expected)
     return lambda batch: float(np.interp(batch, GRID, seconds))
+
+
+def step_band(
+    setup: Setup, workload: Workload, mapping: Mapping, engine: Engine, batch: float
+) -> tuple[float, float]:
+    """Lower and upper bound of a pass over its expected time, at a batch of one attention group."""
+    chips = setup.cluster(mapping.ranks).chips
+    one = workload.replace(batch=1)
+    cost = _curve(setup.config_name, setup.chip.key, chips, one, mapping, setup.precision, 1.0)
+    step, _ = cost.step(mapping, engine)
+    lower, upper = step.lower / step.expected, step.upper / step.expected
+    return float(np.interp(batch, GRID, lower)), float(np.interp(batch, GRID, upper))

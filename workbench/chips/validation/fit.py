@@ -27,10 +27,13 @@ PRIOR = {
     "launch_share": (0.6, 0.4),
     "slowdown": (1.1, 0.15),
     "layer_s": (10e-6, 0.8),
+    "draft_s": (400e-6, 0.8),
     "dispatch_s": (60e-6, 0.6),
     "older_dispatch_s": (60e-6, 0.6),
     "arm_dispatch_s": (90e-6, 0.6),
 }
+# What makes an engine slow to start operations does so beside every host: hosts differ by so much from that.
+HOST_SPREAD = 0.25
 # Errors beyond this count in proportion, not squared.
 TURN = 0.25
 # Scatter of a row around a right model, of its logarithm: what the prior is weighed against.
@@ -56,18 +59,19 @@ def fit_engine(start: Engine, names: tuple[str, ...], predict: Callable[[Engine]
 
     middle = np.log([PRIOR[name][0] for name in names])
     spread = np.array([PRIOR[name][1] for name in names])
+    is_host = np.array([name.endswith("dispatch_s") for name in names])
 
     def misfit(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         engine = start.replace(**{name: float(v) for name, v in zip(names, np.exp(x), strict=True)})
         logs = [
             math.log(r.predicted / r.measured) if r.predicted and r.measured else 0.0 for r in predict(engine)
         ]
-        return np.concatenate([_soft(np.array(logs)) / ROW_SCATTER, (x - middle) / spread])
+        return np.concatenate([_soft(np.array(logs)) / ROW_SCATTER, _prior(x - middle, spread, is_host)])
 
     upper = np.where([name == "launch_share" for name in names], 0.0, middle + 4 * spread)
     lower = middle - 4 * spread
     # Where chips are slower than their host, the host's speed does not show: start on both sides of that.
-    slow_host = middle + np.array([1.0 if name.endswith("dispatch_s") else 0.0 for name in names])
+    slow_host = middle + is_host
     starts = [middle] if (slow_host == middle).all() else [middle, slow_host]
     found = min(
         (
@@ -76,7 +80,7 @@ def fit_engine(start: Engine, names: tuple[str, ...], predict: Callable[[Engine]
         ),
         key=lambda result: result.cost,
     )
-    count = found.fun.size - len(names)
+    count = found.fun.size - _prior(middle, spread, is_host).size
     inverse = np.linalg.pinv(found.jac.T @ found.jac)
     scale = max(float(2 * found.cost) / max(count, 1), 1.0)
     errors = np.sqrt(np.diag(inverse) * scale)
@@ -86,6 +90,31 @@ def fit_engine(start: Engine, names: tuple[str, ...], predict: Callable[[Engine]
         {name: float(v) for name, v in zip(names, errors, strict=True)},
         count,
     )
+
+
+def _prior(
+    moved: npt.NDArray[np.float64], spread: npt.NDArray[np.float64], is_host: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """What it costs to leave the starting values; those of several hosts move together or not at all."""
+    if is_host.sum() < 2:
+        return moved / spread
+    together = moved[is_host].mean()
+    apart = (moved[is_host] - together) / HOST_SPREAD
+    return np.concatenate([moved[~is_host] / spread[~is_host], apart, [together / spread[is_host].mean()]])
+
+
+def scatter_of(results: Iterable[Result], now: float, share: float = 0.9) -> float | None:
+    """The scatter with which the bounds hold so great a share of the measured values; None without any.
+
+    now: the scatter that the results' bounds were made with.
+    """
+    needed = []
+    for r in results:
+        if r.predicted and r.measured and r.lower and r.upper:
+            miss = math.log(r.measured / r.predicted)
+            wide = math.log(r.upper / r.predicted) if miss > 0 else math.log(r.predicted / r.lower)
+            needed.append(math.sqrt(max(miss**2 - max(wide**2 - now**2, 0.0), 0.0)))
+    return float(np.quantile(needed, share)) if needed else None
 
 
 def _soft(errors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -24,7 +24,10 @@ NO_NUMBER = "the sizes in the row lead to no number"
 
 @dataclass(frozen=True)
 class Summary:
-    """Errors of one family: rows predicted, rows left out, median and 90th percentile of |error|."""
+    """Errors of one family: rows predicted, rows left out, median and 90th percentile of |error|.
+
+    inside: share of the measured values within the bounds, where there are bounds.
+    """
 
     family: str
     predicted: int
@@ -32,6 +35,7 @@ class Summary:
     median: float | None
     ninetieth: float | None
     bias: float | None
+    inside: float | None
 
 
 def current_engines() -> dict[str, Engine]:
@@ -132,9 +136,11 @@ def _summary(family: str, results: list[Result]) -> Summary:
     errors = np.array([r.error for r in results if r.error is not None], dtype=float)
     left_out = sum(bool(r.excluded) for r in results)
     if not errors.size:
-        return Summary(family, 0, left_out, None, None, None)
+        return Summary(family, 0, left_out, None, None, None, None)
     size = np.abs(errors)
+    banded = [(r.lower, r.measured, r.upper) for r in results if r.predicted and r.upper and r.measured]
+    inside = [low is not None and low <= m <= high for low, m, high in banded]
     return Summary(
         family, errors.size, left_out, float(np.median(size)), float(np.quantile(size, 0.9)),
-        float(np.median(errors)),
+        float(np.median(errors)), float(np.mean(inside)) if inside and family != "exact" else None,
     )  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from workbench.chips.engines import Engine
-from workbench.chips.validation.fit import Fit, fit_engine, fitted, unfitted
+from workbench.chips.topology import Constant
+from workbench.chips.validation.fit import Fit, fit_engine, fitted, scatter_of, unfitted
 from workbench.chips.validation.judge import current_engines, row_results
 from workbench.chips.validation.rows import Result, Row, read_measurements, read_table
 from workbench.chips.validation.serving_table import NEEDED, Point, point_result, usable_points
@@ -18,12 +20,12 @@ from workbench.chips.validation.training import engine_of_training
 _DECODING = ("launch_share", "slowdown")
 CONSTANTS = {
     "sglang": (*_DECODING, "dispatch_s", "older_dispatch_s", "arm_dispatch_s"),
-    "sglang-v4": (*_DECODING, "dispatch_s", "older_dispatch_s", "arm_dispatch_s"),
-    "trtllm": (*_DECODING, "dispatch_s", "older_dispatch_s"),
+    "sglang-v4": (*_DECODING, "draft_s", "dispatch_s", "older_dispatch_s", "arm_dispatch_s"),
+    "trtllm": (*_DECODING, "draft_s", "dispatch_s", "older_dispatch_s"),
     "vllm": (*_DECODING, "dispatch_s"),
     "vllm-ascend": (*_DECODING, "older_dispatch_s"),
-    "cann-910": _DECODING,
-    "cann-950": _DECODING,
+    "cann-910": (*_DECODING, "draft_s"),
+    "cann-950": (*_DECODING, "draft_s"),
     "deepseek": ("slowdown",),
     "rocm": ("slowdown", "older_dispatch_s"),
     "megatron": ("slowdown",),
@@ -32,6 +34,10 @@ CONSTANTS = {
 }
 # A table of hundreds of points must not drown the rows of other systems: every so many of them count.
 EVERY = 6
+# Results from which an engine has a scatter of its own.
+ENOUGH = 20
+# No engine is known better: two published runs of one set-up differ by as much.
+LEAST_SCATTER = 0.1
 
 
 @dataclass(frozen=True)
@@ -95,9 +101,9 @@ def fit_all(found: Iterable[Case], stacks: dict[str, Engine]) -> tuple[dict[str,
     return now, fits
 
 
-def left_out(found: list[Case], stacks: dict[str, Engine]) -> list[Result]:
-    """Every case predicted by engines fitted without any case of its system."""
-    results = []
+def left_out(found: list[Case], stacks: dict[str, Engine]) -> dict[str, list[Result]]:
+    """Every case, by its engine, predicted by engines fitted without any case of its system."""
+    results: dict[str, list[Result]] = {}
     for system in dict.fromkeys(case.system for case in found):
         mine = [case for case in found if case.system == system]
         names = {case.engine for case in mine}
@@ -106,5 +112,38 @@ def left_out(found: list[Case], stacks: dict[str, Engine]) -> list[Result]:
         start = stacks | {name: unfitted(stacks[name]) for name in names}
         engines, _ = fit_all(others, start)
         for case in mine:
-            results += [replace(r, table="left out") for r in case.results(engines)]
+            apart = [replace(r, table="left out") for r in case.results(engines)]
+            results.setdefault(case.engine, []).extend(apart)
     return results
+
+
+def with_scatter(stacks: dict[str, Engine], apart: dict[str, list[Result]]) -> dict[str, Engine]:
+    """Engines whose bounds hold nine in ten of the results of `left_out`.
+
+    An engine with few results takes the scatter of all, or its own if that is larger.
+    """
+    every = [r for name, results in apart.items() for r in _widened(results, stacks[name])]
+    common = scatter_of(every, 0.0) or 0.0
+    made = {}
+    for name, stack in stacks.items():
+        mine = [r for r in apart.get(name, []) if r.predicted and r.family != "exact"]
+        own = scatter_of(mine, stack.scatter.value) or 0.0
+        value = max(own, LEAST_SCATTER) if len(mine) >= ENOUGH else max(own, common)
+        source = f"{len(mine)} results of systems that the fit had not seen"
+        source += "" if len(mine) >= ENOUGH else ", or those of all engines"
+        constant = Constant(value, 0.7 * value, 1.4 * value, "fitted", source)
+        made[name] = replace(stack, scatter=constant)
+    return made
+
+
+def _widened(results: list[Result], stack: Engine) -> list[Result]:
+    """Results with the bounds that the engine's other constants leave."""
+    found = []
+    for r in results:
+        if r.predicted and r.lower and r.upper and r.family != "exact":
+            down, up = (
+                math.sqrt(max(math.log(x) ** 2 - stack.scatter.value**2, 0.0))
+                for x in (r.predicted / r.lower, r.upper / r.predicted)
+            )
+            found.append(replace(r, lower=r.predicted * math.exp(-down), upper=r.predicted * math.exp(up)))
+    return found

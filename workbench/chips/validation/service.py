@@ -12,7 +12,7 @@ from workbench.chips.engines import Engine
 from workbench.chips.mapping import Mapping
 from workbench.chips.memory_fit import largest_batch, total_bytes, weight_rows
 from workbench.chips.steady import Load, Steady, colocated, disaggregated
-from workbench.chips.validation.costs import step_curve, step_of
+from workbench.chips.validation.costs import step_band, step_curve, step_of
 from workbench.chips.validation.rows import Result, Row, Unpredictable
 from workbench.chips.validation.setup import SKEW, Setup, decode_mapping, decode_workload, setup_of
 from workbench.chips.validation.text import Drafts, Layout, layout_of, number, pools_of
@@ -70,14 +70,16 @@ def service_results(row: Row, engine_for: dict[str, Engine]) -> Iterator[Result]
     else:
         service = service_of(row, setup, users, engine)
         state = state_of(service, engine)
+    low, high = band_of(service, state, engine)
     if number(row.tpot_ms):
         yield Result(
             row.id, "measurements", row.system, "service TPOT", "TPOT", number(row.tpot_ms), "ms",
-            state.tpot_s * 1e3, *_ends(service, engine),
+            state.tpot_s * 1e3, state.tpot_s * 1e3 * low, state.tpot_s * 1e3 * high,
         )  # fmt: skip
+    rate = _in_unit(row, service, state.output_tokens_per_s)
     yield Result(
-        row.id, "measurements", row.system, "throughput", row.metric, number(row.value), row.unit,
-        _in_unit(row, service, state.output_tokens_per_s),
+        row.id, "measurements", row.system, "throughput", row.metric, number(row.value), row.unit, rate,
+        rate / high, rate / low,
     )  # fmt: skip
 
 
@@ -291,15 +293,11 @@ def _prefill(service: Service, engine: Engine) -> tuple[Callable[[float], float]
     return pass_s, mapping.dp * max(CHUNK_TOKENS // new, 1.0)
 
 
-def _ends(service: Service, engine: Engine) -> tuple[float, float]:
-    """Time per output token in ms with the engine's constants at their good and bad ends."""
-    ends = []
-    for end in ("lower", "upper"):
-        changed = engine.replace(
-            **{name: getattr(getattr(engine, name), end) for name in ("layer_s", "step_s", "slowdown")}
-        )
-        ends.append(state_of(service, changed).tpot_s * 1e3)
-    return ends[0], ends[1]
+def band_of(service: Service, state: Steady, engine: Engine) -> tuple[float, float]:
+    """Bounds of the time per output token over its expected value: those of a decoding step."""
+    workload = decode_workload(service.setup, service.load.decode_context_tokens)
+    batch = max(state.running / service.decode_instances / service.decode.dp, 1.0)
+    return step_band(service.setup, workload, service.decode, engine, batch)
 
 
 def _in_unit(row: Row, service: Service, output_tokens_per_s: float) -> float:

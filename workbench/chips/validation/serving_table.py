@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from workbench.chips.catalog import load_chip
@@ -13,8 +13,9 @@ from workbench.chips.engines import Engine
 from workbench.chips.mapping import Mapping
 from workbench.chips.memory_fit import largest_batch
 from workbench.chips.steady import Load
+from workbench.chips.validation.costs import step_band
 from workbench.chips.validation.rows import UNREADABLE, Result, Unpredictable, read_table
-from workbench.chips.validation.service import Service, decode_curve, state_of
+from workbench.chips.validation.service import Service, band_of, decode_curve, state_of
 from workbench.chips.validation.serving_layout import ServingLayout, layout_of_point, listed_in_full
 from workbench.chips.validation.setup import (
     SKEW,
@@ -106,21 +107,22 @@ def point_result(point: Point, engine_for: dict[str, Engine]) -> Result:
         if measured is None:
             raise Unpredictable("no time per output token is given")
         assert point.layout is not None
-        predicted = _tpot_ms(point.row, point.layout, engine_for)
+        predicted, low, high = _tpot_ms(point.row, point.layout, engine_for)
         if not 0 < predicted < math.inf:
             raise Unpredictable("a size in the row is not a number")
     except Unpredictable as reason:
-        return _result(point, measured, None, str(reason))
+        return _result(point, measured, str(reason))
     except UNREADABLE as error:
-        return _result(point, measured, None, f"not understood: {type(error).__name__} {error}")
-    return _result(point, measured, predicted, "")
+        return _result(point, measured, f"not understood: {type(error).__name__} {error}")
+    return replace(
+        _result(point, measured, ""), predicted=predicted, lower=predicted * low, upper=predicted * high
+    )
 
 
-def _result(point: Point, measured: float | None, predicted: float | None, reason: str) -> Result:
+def _result(point: Point, measured: float | None, reason: str) -> Result:
     return Result(
-        str(point.number), "serving", point.system, "serving TPOT", "TPOT", measured, "ms", predicted,
-        excluded=reason,
-    )  # fmt: skip
+        str(point.number), "serving", point.system, "serving TPOT", "TPOT", measured, "ms", excluded=reason
+    )
 
 
 def _key(row: dict[str, str]) -> tuple[str, ...]:
@@ -137,7 +139,10 @@ def _spreads(rows: Iterable[dict[str, str]]) -> dict[tuple[str, ...], float]:
     return defaultdict(lambda: 1.0, {key: max(t) / min(t) for key, t in times.items()})
 
 
-def _tpot_ms(row: dict[str, str], layout: ServingLayout, engine_for: dict[str, Engine]) -> float:
+def _tpot_ms(
+    row: dict[str, str], layout: ServingLayout, engine_for: dict[str, Engine]
+) -> tuple[float, float, float]:
+    """Milliseconds a token, and the bounds over that."""
     setup, is_split = _setup(row), row["mode"] != "agg"
     users = _number(row, "concurrency")
     if users is None:
@@ -159,9 +164,13 @@ def _tpot_ms(row: dict[str, str], layout: ServingLayout, engine_for: dict[str, E
     if is_split:
         # The decoding pool alone: the batch is stated, so the prefill pool does not matter.
         step_s = decode_curve(setup, load.decode_context_tokens, mapping, workers, engine)
-        return step_s(min(users, most)) * 1e3
+        running = min(users, most)
+        workload = decode_workload(setup, load.decode_context_tokens)
+        band = step_band(setup, workload, mapping, engine, max(running / workers / mapping.dp, 1.0))
+        return step_s(running) * 1e3, *band
     service = Service(setup, load, mapping, 1, mapping, 1, mapping.ranks, False, most)
-    return state_of(service, engine).tpot_s * 1e3
+    state = state_of(service, engine)
+    return state.tpot_s * 1e3, *band_of(service, state, engine)
 
 
 def _setup(row: dict[str, str]) -> Setup:

@@ -143,7 +143,7 @@ def drafts_of(words: str, note: str = "") -> Drafts:
         return Drafts(
             int(stated_drafts[1]) if stated_drafts else 5, float(accepted[1]) if accepted else None, "dspark"
         )
-    match = re.search(r"mtp\s*(\d)|draft\s*(\d)\s*step|(\d)\s*draft", low)
+    match = re.search(r"mtp\s*(\d)|draft\s*(\d)\s*step|(?<!\w)(\d)\s*draft", low)
     if match:
         count = int(next(g for g in match.groups() if g))
         stated = re.search(r"\(?([\d.]+)\s*accepted", low) or re.search(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from workbench.accounting.flop import core_flop_per_entry
 from workbench.accounting.training import training_flop_per_token
+from workbench.chips.collectives import Seconds
 from workbench.chips.engines import Engine
 from workbench.chips.mapping import Mapping
 from workbench.chips.training_step import Recipe, Schedule, TrainingStep, training_step
@@ -46,11 +47,16 @@ def training_results(row: Row, engine_for: dict[str, Engine]) -> Iterator[Result
     if "gpu-hours" in low or "hours" in row.unit.lower():
         per_trillion = 1e12 / rate / HOUR_S
         if "per" in low and "trillion" in low:
-            yield _result(row, row.metric, per_trillion / 1e3, number(row.value))
+            yield _result(row, row.metric, per_trillion / 1e3, number(row.value), step.step_s, is_time=True)
         else:
             # All of V3: pre-training, and 124K hours of extension and post-training as published.
             yield _result(
-                row, row.metric, (per_trillion * _V3_TOKENS / 1e12 + 124e3) / 1e6, number(row.value)
+                row,
+                row.metric,
+                (per_trillion * _V3_TOKENS / 1e12 + 124e3) / 1e6,
+                number(row.value),
+                step.step_s,
+                is_time=True,
             )
     elif "mfu" in low:
         values = numbers(row.value)
@@ -65,14 +71,14 @@ def training_results(row: Row, engine_for: dict[str, Engine]) -> Iterator[Result
         )
         whole = 100 * rate * (flop + attention) / peak
         if len(values) == 2:
-            yield _result(row, "MFU non-causal", whole, values[0])
-            yield _result(row, "MFU causal", causal, values[1])
+            yield _result(row, "MFU non-causal", whole, values[0], step.step_s)
+            yield _result(row, "MFU causal", causal, values[1], step.step_s)
         else:
-            yield _result(row, row.metric, causal, values[0] if values else None)
+            yield _result(row, row.metric, causal, values[0] if values else None, step.step_s)
     elif "tflop" in low:
-        yield _result(row, row.metric, rate * flop / TFLOP, number(row.value))
+        yield _result(row, row.metric, rate * flop / TFLOP, number(row.value), step.step_s)
     else:
-        yield _result(row, row.metric, rate, number(row.value))
+        yield _result(row, row.metric, rate, number(row.value), step.step_s)
 
 
 def engine_of_training(row: Row) -> str:
@@ -110,5 +116,14 @@ def _step(
     return training_step(setup.config, cluster, mapping, recipe, engine, precision=setup.precision)
 
 
-def _result(row: Row, metric: str, predicted: float, measured: float | None) -> Result:
-    return Result(row.id, "measurements", row.system, "training", metric, measured, row.unit, predicted)
+def _result(
+    row: Row, metric: str, predicted: float, measured: float | None, step: Seconds, *, is_time: bool = False
+) -> Result:
+    """A rate, or a time, with the bounds of the step it comes from."""
+    low, high = step.lower / step.expected, step.upper / step.expected
+    if not is_time:
+        low, high = 1 / high, 1 / low
+    return Result(
+        row.id, "measurements", row.system, "training", metric, measured, row.unit, predicted,
+        float(predicted * low), float(predicted * high),
+    )  # fmt: skip

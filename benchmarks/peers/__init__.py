@@ -1,0 +1,1 @@
+"""Other packages, called the way they are meant to be, for benchmarks to stand beside."""

@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {"torch": "pytorch"}
-IMPORT_NAMES = {"IPython": "ipython"}
+IMPORT_NAMES = {"IPython": "ipython", "sklearn": "scikit_learn"}
 
 
 def split(requirement: str) -> tuple[str, str]:

@@ -1,0 +1,1 @@
+"""Pictures, video and text, in and out, on the V4 backbone."""

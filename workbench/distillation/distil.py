@@ -260,15 +260,19 @@ def _loss(
     for name, rows in rows_of.items():
         states.read(name, teachers[name].policy.eval(), rollouts, rows)
     heads = Heads({name: teachers[name].policy.lm_head.weight.detach for name in rows_of})
-    total = 0.0
+    # The student reads the batch once; its states are cut up by row and put together by teacher.
+    own = answer_states(student, rollouts, range(len(rollouts))).split([len(row) for row in rollouts.tokens])
+    losses = []
     for name, rows, kept in states.by_teacher():
-        x = answer_states(student, rollouts, rows)
+        x = torch.cat([own[row] for row in rows])
         share = torch.full((len(x),), teachers[name].weight / rollouts.n_tokens, device=x.device)
-        loss = linear_divergence(x, student.lm_head.weight, kept, heads[name], share, beta=recipe.beta)
-        loss.backward()
-        total += loss.item()
+        losses.append(
+            linear_divergence(x, student.lm_head.weight, kept, heads[name], share, beta=recipe.beta)
+        )
+    loss = torch.stack(losses).sum()
+    loss.backward()
     logits = states.logit_bytes(student.v4.vocab_size)
-    return total, {"head_loads": heads.loads, "state_bytes": states.n_bytes, "logit_bytes": logits}
+    return loss.item(), {"head_loads": heads.loads, "state_bytes": states.n_bytes, "logit_bytes": logits}
 
 
 def _sampled(

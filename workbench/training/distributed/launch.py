@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 
 import torch
@@ -33,7 +34,7 @@ def joined(
     if device not in BACKENDS:
         raise ValueError(f"joined: device {device!r} is unknown; choose one of {list(BACKENDS)}")
     if device == "npu" and find_spec("torch_npu"):
-        import torch_npu  # type: ignore[import-not-found]  # noqa: F401 - importing it adds torch.npu
+        import_module("torch_npu")  # it adds torch.npu
     module = getattr(torch, device, None)
     if module is None or not module.is_available():
         raise ValueError(

@@ -80,11 +80,14 @@ class Pass:
     def attended(self, kind: str, ratio: int = 0) -> Size:
         """Keys that the queries of one sequence read, summed over them; over one of cp ranks."""
         if (kind, ratio) not in self._sums:
-            end, begin = (
-                entries_attended(self.config, seen, kind, ratio, summed=True)
-                for seen in (self.visible, self.before)
-            )
-            total = end - begin
+            if not np.ndim(self.new) and self.new == 1:
+                total = entries_attended(self.config, self.visible, kind, ratio)
+            else:
+                end, begin = (
+                    entries_attended(self.config, seen, kind, ratio, summed=True)
+                    for seen in (self.visible, self.before)
+                )
+                total = end - begin
             share = self.query_ranks * self.cache_ranks
             self._sums[kind, ratio] = (total if total.ndim else float(total)) / share
         return self._sums[kind, ratio]

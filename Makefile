@@ -8,6 +8,7 @@ SEED ?= 0
 
 BIN := .venv/bin
 READY := .venv/.ready
+PEERS := .venv/.peers
 
 .PHONY: help setup run test lab bench figures clean
 .DEFAULT_GOAL := help
@@ -47,8 +48,13 @@ test: $(READY)
 lab: $(READY)
 	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 notebooks/00_start_here.ipynb
 
-bench: $(READY)
+bench: $(PEERS)
 	$(BIN)/python -m benchmarks
+
+$(PEERS): $(READY)
+	@echo "adding the packages that the benchmarks stand beside to .venv (once, some minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	@touch $@
 
 figures: $(READY)
 	@$(BIN)/python -m workbench figures

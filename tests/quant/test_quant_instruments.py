@@ -23,7 +23,7 @@ from workbench.quant.instruments import (
     sqnr_db,
 )
 from workbench.quant.recipes import experts_in
-from workbench.quant.study import attention_inputs
+from workbench.training.indexer_loss import attention_inputs
 
 
 def test_twenty_decibels_are_a_tenth():
@@ -132,14 +132,18 @@ def test_operands_are_those_of_the_weights_gradient():
 
 def test_index_scores_are_those_that_the_model_chooses_by():
     model, ids = small_model(), small_text()
-    ((layer, (x, layout)),) = attention_inputs(model, ids).items()
+    with attention_inputs(model) as seen_inputs, torch.no_grad():
+        model(ids)
+    ((layer, (x, layout)),) = seen_inputs.items()
     seen = observe_attention(layer, x, layout).scores
     torch.testing.assert_close(index_scores_of(layer, x, layout), seen, rtol=1e-5, atol=1e-6)
 
 
 def test_index_scores_under_a_recipe_see_its_rounding():
     model, ids = small_model(), small_text()
-    ((layer, (x, layout)),) = attention_inputs(model, ids).items()
+    with attention_inputs(model) as seen_inputs, torch.no_grad():
+        model(ids)
+    ((layer, (x, layout)),) = seen_inputs.items()
     exact = index_scores_of(layer, x, layout)
     with apply(model, Recipe("index", index="mxfp4_v4")):
         rounded = index_scores_of(layer, x, layout)

@@ -22,9 +22,15 @@ from workbench.training.distributed.sharding import shard
 from workbench.training.loader import Loader
 from workbench.training.loop import Recipe, train
 from workbench.training.mini_study import mini
+from workbench.training.parameter_groups import make_optimizers
 from workbench.training.schedules import BatchRamp, LearningRate
 
 ROWS, ROW_TOKENS, STEPS = 16, 256, 4
+OPTIMISERS = {
+    "Muon and AdamW": lambda model: make_optimizers(model, 1e-3),
+    "Muon in BF16 and AdamW": lambda model: make_optimizers(model, 1e-3, ns_dtype=torch.bfloat16),
+    "AdamW": lambda model: [torch.optim.AdamW(model.parameters(), lr=1e-3)],
+}
 WAYS = {"": (1, 1), ", experts shared": (1, 2), ", rows cut in two": (2, 1)}
 
 
@@ -48,7 +54,7 @@ def run() -> list[dict[str, Any]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        rows = [_beside_transformers(name) for name in ("muon", "adamw")]
+        rows = [_beside_transformers(name) for name in OPTIMISERS]
     finally:
         torch.set_num_threads(threads)
     one = _timed(1, "")
@@ -66,7 +72,7 @@ def run() -> list[dict[str, Any]]:
     return rows
 
 
-def _beside_transformers(optimizer: str) -> dict[str, Any]:
+def _beside_transformers(name: str) -> dict[str, Any]:
     """The loop with its routing rules, clipping and optimisers, beside a plain step with AdamW."""
     config, batches = mini(), loader()
     model = network()
@@ -75,8 +81,7 @@ def _beside_transformers(optimizer: str) -> dict[str, Any]:
     peer = transformers.DeepseekV4ForCausalLM(peer_config)
     peer.load_state_dict(model.state_dict())
     theirs = torch.optim.AdamW(peer.parameters(), lr=1e-3)
-    own = None if optimizer == "muon" else [torch.optim.AdamW(model.parameters(), lr=1e-3)]
-    steps = train(model, batches, recipe(99), optimizers=own)
+    steps = train(model, batches, recipe(99), optimizers=OPTIMISERS[name](model))
 
     def peer_step() -> None:
         for ids in batches.peek(ROWS).input_ids.split(8):
@@ -86,7 +91,6 @@ def _beside_transformers(optimizer: str) -> dict[str, Any]:
         theirs.zero_grad()
 
     found = side_by_side(lambda: next(steps), peer_step, repeats=STEPS)
-    name = "Muon and AdamW" if optimizer == "muon" else "AdamW"
     return {
         "what": f"step of {ROWS} x {ROW_TOKENS} with {name} beside transformers with AdamW",
         **found,

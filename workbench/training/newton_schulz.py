@@ -37,13 +37,15 @@ def orthogonalise(
     Source: V4 report, section 2.4, eq. 28.
     """
     is_tall = x.shape[-2] > x.shape[-1]
-    y = (x.mT if is_tall else x).to(dtype)
+    stack = x.reshape(-1, *x.shape[-2:])
+    y = (stack.mT if is_tall else stack).to(dtype)
     # The norm of all entries is at least the largest singular value: after this none exceeds 1.
     y = y / y.norm(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(dtype).tiny)
     for a, b, c in coefficients:
         gram = y @ y.mT
-        y = a * y + (b * gram + c * gram @ gram) @ y
-    return (y.mT if is_tall else y).to(x.dtype)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        y = torch.baddbmm(y, polynomial, y, beta=a)
+    return (y.mT if is_tall else y).to(x.dtype).reshape(x.shape)
 
 
 def singular_value_map(sigma: Tensor, coefficients: Coefficients = HYBRID) -> Tensor:

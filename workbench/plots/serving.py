@@ -116,7 +116,9 @@ def lines_figure(
     return figure.update_yaxes(tickvals=ROUND) if log_y else figure
 
 
-def tornado_figure(rows: Sequence[Row], title: str, *, most: int = 14) -> go.Figure:
+def tornado_figure(
+    rows: Sequence[Row], title: str, *, most: int = 14, x_title: str = "time per output token (ms)"
+) -> go.Figure:
     """The answer with each constant at both ends of its interval, longest bar on top.
 
     rows: {"name", "kind", "lower", "upper", "lower_value", "upper_value", "base"}, sorted; lower_value is the
@@ -130,12 +132,15 @@ def tornado_figure(rows: Sequence[Row], title: str, *, most: int = 14) -> go.Fig
             name=kind, orientation="h", y=[row["name"] for row in mine], marker_color=color,
             base=[min(row["lower_value"], row["upper_value"]) for row in mine],
             x=[abs(row["upper_value"] - row["lower_value"]) for row in mine],
-            customdata=[[row["lower"], row["lower_value"], row["upper"], row["upper_value"]] for row in mine],
-            hovertemplate="%{y}<br>%{customdata[0]:.3g}: %{customdata[1]:.3g}<br>%{customdata[2]:.3g}: "
+            customdata=[
+                [_short(row["lower"]), row["lower_value"], _short(row["upper"]), row["upper_value"]]
+                for row in mine
+            ],
+            hovertemplate="%{y}<br>%{customdata[0]}: %{customdata[1]:.3g}<br>%{customdata[2]}: "
                           "%{customdata[3]:.3g}<extra>" + kind + "</extra>",
         )  # fmt: skip
     figure.add_vline(x=shown[0]["base"], line={"color": BLACK, "width": 1.5})
-    figure.update_xaxes(title="time per output token (ms)")
+    figure.update_xaxes(title=x_title)
     figure.update_yaxes(categoryorder="array", categoryarray=[row["name"] for row in shown][::-1])
     return figure.update_layout(height=200 + 26 * len(shown))
 
@@ -198,3 +203,7 @@ def serving_figure(
         margin={"t": 170},
         legend={"y": 1.1},
     )
+
+
+def _short(end: float | str) -> str:
+    return end if isinstance(end, str) else f"{end:.3g}"

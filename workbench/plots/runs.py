@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 
 PASS = Palette(
     "PASS",
-    {"forward": SKY, "backward": BLUE, "input": BLUE, "weight": GREEN, "side by side": PURPLE},
+    {"forward": SKY, "backward": BLUE, "input": ORANGE, "weight": GREEN, "side by side": PURPLE},
 )
 TIME = Palette(
     "TIME",
@@ -84,7 +84,7 @@ def time_figure(rows: Sequence[Row], title: str) -> go.Figure:
             mode="lines", line={"color": color, "width": 0.5},
             hovertemplate="%{x:,} chips: %{y:.1%}<extra>" + name + "</extra>",
         )  # fmt: skip
-    figure.update_xaxes(title="chips", type="log", tickvals=[row["chips"] for row in rows])
+    figure.update_xaxes(title="chips", type="log", tickvals=[row["chips"] for row in rows], tickformat=",~g")
     return figure.update_yaxes(title="share of chip time", tickformat=".0%", range=[0, 1])
 
 

@@ -111,7 +111,7 @@ def lines_figure(
     ticks = sorted({x for row in rows for x in row["x"]})
     figure.update_xaxes(title=x_title, type="log" if log_x else "linear")
     if log_x and len(ticks) <= 14:
-        figure.update_xaxes(tickvals=ticks)
+        figure.update_xaxes(tickvals=ticks, tickformat=",~g")
     figure.update_yaxes(title=y_title, type="log" if log_y else "linear")
     return figure.update_yaxes(tickvals=ROUND) if log_y else figure
 

@@ -36,7 +36,9 @@ def noise_figure(rows: Sequence[Row]) -> go.Figure:
     figure.update_xaxes(title="vocabulary (words)", type="log", dtick=1)
     figure.update_yaxes(type="log", dtick=1)
     figure.update_yaxes(title="variance / squared gradient", col=1)
-    return figure.update_layout(template="workbench", title="How noisy one token's gradient is")
+    return figure.update_layout(
+        template="workbench", title="How noisy one token's gradient is", margin={"t": 124}, legend={"y": 1.14}
+    )
 
 
 def learning_figure(rows: Sequence[Row], title: str) -> go.Figure:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.training.records import FOLDER, Records
+from workbench.training.studies.contexts import run_contexts
 from workbench.training.studies.stages import WAYS, run_stages
+from workbench.training.studies.suites import run_suites
 from workbench.training.studies.text import run_text
-from workbench.training.studies.variants import VARIANTS
+from workbench.training.studies.variants import ATTENTIONS, VARIANTS
 
 SEEDS = (0, 1, 2)
 Result = Mapping[str, Any]
@@ -28,6 +30,18 @@ class Study:
 
 STUDIES = {
     "text": Study(tuple(VARIANTS), run_text, lambda found: f"held out {found['held_out_loss']:.4f}"),
+    "suites": Study(
+        tuple(ATTENTIONS),
+        lambda name, seed, _: run_suites(name, seed),
+        lambda found: f"needles {found['needles']}, copy {found['copy']}, topic {found['topic']}",
+        needs_text=False,
+    ),
+    "contexts": Study(
+        ("base",),
+        lambda _, seed, __: run_contexts(seed),
+        lambda found: f"selecting {found['selecting']}, reading all {found['reading all']}",
+        needs_text=False,
+    ),
     "stages": Study(tuple(WAYS), run_stages, lambda found: f"{found['after'][-1]}"),
 }
 

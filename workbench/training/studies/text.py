@@ -9,7 +9,6 @@ import math
 from contextlib import nullcontext
 from typing import Any
 
-from workbench.accounting import flop_per_prefill
 from workbench.model import Sampling
 from workbench.training.corpus import Corpus
 from workbench.training.loader import Batch, Loader
@@ -33,16 +32,13 @@ from workbench.training.studies.variants import (
     base_config,
     build,
     optimizers,
+    row_flop,
+    steps_of,
 )
 
 VOCABULARY = 512
 ROWS, STEPS, BLOCK = 8, 100, 5
 CURVE_ROWS, END_ROWS, MEASURES = 32, 192, 10
-
-
-def row_flop(name: str, vocab_size: int) -> float:
-    """What reading one row costs, by the accounting; MTP left out."""
-    return float(flop_per_prefill(base_config(vocab_size).replace(**VARIANTS[name].config), ROW_TOKENS))
 
 
 def run_text(name: str, seed: int, corpus: Corpus, steps: int = STEPS) -> dict[str, Any]:
@@ -56,9 +52,7 @@ def run_text(name: str, seed: int, corpus: Corpus, steps: int = STEPS) -> dict[s
     loader = Loader(corpus.train, ROW_TOKENS, seed)
     held_out = Loader(corpus.held_out, ROW_TOKENS, 0).take(END_ROWS)
     sample = Batch(*(x[:ROWS] for x in held_out))
-    flop = row_flop(name, corpus.tokenizer.vocab_size)
-    if variant.equal_flop:
-        steps = round(steps * row_flop("base", corpus.tokenizer.vocab_size) / flop)
+    steps = steps_of(variant, model.config, base_config(model.v4.vocab_size), steps)
     recipe = Recipe(
         LearningRate(variant.rate, variant.rate / 10, steps // 16, steps // 3, steps),
         BatchRamp(ROWS, ROWS, 0),
@@ -85,7 +79,7 @@ def run_text(name: str, seed: int, corpus: Corpus, steps: int = STEPS) -> dict[s
     found: dict[str, Any] = {
         "steps": steps,
         "tokens": row["tokens"],
-        "flop": 3 * flop * ROWS * steps,
+        "flop": 3 * row_flop(model.config) * ROWS * steps,
         "parameters": sum(p.numel() for p in model.parameters()),
         "loss": blocks(losses, BLOCK),
         "largest_load": blocks(loads, BLOCK),

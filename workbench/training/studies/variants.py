@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 
+from workbench.accounting import flop_per_prefill
 from workbench.config import CSA, HCA, SWA, ModelConfig, load_config
 from workbench.model import Transformer
 from workbench.training.parameter_groups import make_optimizers
@@ -113,6 +114,16 @@ def build(variant: Variant, vocab_size: int, seed: int) -> Transformer:
     if variant.switch is not None:
         variant.switch(model)
     return model
+
+
+def row_flop(config: ModelConfig) -> float:
+    """What reading a row of 128 tokens costs, by the accounting; MTP blocks left out."""
+    return float(flop_per_prefill(config, ROW_TOKENS))
+
+
+def steps_of(variant: Variant, config: ModelConfig, base: ModelConfig, steps: int) -> int:
+    """The steps that a variant of this configuration takes where the base takes `steps`."""
+    return round(steps * row_flop(base) / row_flop(config)) if variant.equal_flop else steps
 
 
 def optimizers(variant: Variant, model: Transformer) -> list[torch.optim.Optimizer]:

@@ -1,0 +1,126 @@
+"""Which attention has which ability: the networks of `variants.ATTENTIONS` on three synthetic suites at once.
+
+A document asks for one of three things, each with token ids of its own:
+
+    needles    the value of a key far back, among other keys: exact retrieval
+    copy       the same symbols again: what stood a fixed distance before
+    topic      which of four topics most of the words belong to: the gist of all
+
+Needles lie up to 48 tokens back in training; windows of 8 tokens hand at most 21 upwards. Rows hold packed
+documents, and only answers carry loss.
+
+Report: section 2 (why both compressions) and section 2.3.3 (why a window).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from workbench.config import ModelConfig
+from workbench.model import Transformer
+from workbench.training.loader import Loader
+from workbench.training.loop import Recipe, train
+from workbench.training.schedules import BatchRamp, LearningRate
+from workbench.training.studies.meters import blocks
+from workbench.training.studies.variants import (
+    ATTENTIONS,
+    BIAS_STEP,
+    ROW_TOKENS,
+    Variant,
+    base_config,
+    build,
+    optimizers,
+    row_flop,
+    steps_of,
+)
+from workbench.training.tasks import LocalCopy, Needles, Sample, Topic, draw_samples, score
+
+VOCABULARY = 64
+NEEDLES = Needles(
+    n_needles=3, n_questions=6, haystack_tokens=12, distance=0, n_keys=8, n_values=8, n_fillers=4
+)
+COPY, TOPIC = LocalCopy(), Topic()
+DISTANCES = (0, 8, 16, 24, 32, 40, 48)
+FAR = DISTANCES[3:]  # beyond what windows hand upwards
+STEPS, ROWS, RATE, BLOCK = 240, 8, 1.6e-2, 10
+N_DOCUMENTS, N_ASKED = 6000, 96
+WINDOW = 8
+
+
+def suite_config() -> ModelConfig:
+    """The base, with a window that needles lie beyond."""
+    return base_config(VOCABULARY).replace(sliding_window=WINDOW)
+
+
+def shifted(sample: Sample, by: int) -> Sample:
+    """The same document with ids of its own."""
+    return Sample([token + by for token in sample.ids], sample.answers)
+
+
+def needle_documents(
+    count: int, seed: int, distances: Sequence[int], n_questions: int, *, is_held_out: bool = False
+) -> list[Sample]:
+    """As many of every distance. One question only leaves no answer nearby to copy the next one from."""
+    task = replace(NEEDLES, n_questions=n_questions)
+    own = count // len(distances)
+    return [
+        sample
+        for distance in distances
+        for sample in draw_samples(replace(task, distance=distance), own, seed, is_held_out=is_held_out)
+    ]
+
+
+def copy_and_topic(count: int, seed: int, *, is_held_out: bool = False) -> dict[str, list[Sample]]:
+    """Twice as many copies, which are short, as topics."""
+    begin = {"copy": NEEDLES.vocab_size, "topic": NEEDLES.vocab_size + COPY.vocab_size}
+    drawn = {
+        "copy": draw_samples(COPY, 2 * count, seed, is_held_out=is_held_out),
+        "topic": draw_samples(TOPIC, count, seed, is_held_out=is_held_out),
+    }
+    return {name: [shifted(sample, begin[name]) for sample in found] for name, found in drawn.items()}
+
+
+def train_on_suites(
+    variant: Variant, model: Transformer, seed: int, steps: int, *, with_others: bool = True
+) -> list[float]:
+    """Train in place; the losses on answers, in nats. The needles alone, or all three."""
+    documents = needle_documents(N_DOCUMENTS, seed, DISTANCES, NEEDLES.n_questions)
+    if with_others:
+        for others in copy_and_topic(N_DOCUMENTS // 4, seed).values():
+            documents += others
+    loader = Loader([d.ids for d in documents], ROW_TOKENS, seed, [d.labels for d in documents])
+    recipe = Recipe(
+        LearningRate(RATE, RATE / 10, steps // 16, steps // 3, steps),
+        BatchRamp(ROWS, ROWS, 0),
+        micro_rows=ROWS,
+        bias_step=BIAS_STEP,
+    )
+    return [row["loss"] for row in train(model, loader, recipe, optimizers=optimizers(variant, model))]
+
+
+def needle_accuracy(model: Transformer, distances: Sequence[int], n_asked: int = N_ASKED) -> dict[str, float]:
+    """Right answers to single questions, by distance."""
+    return {
+        str(distance): round(
+            score(model, needle_documents(n_asked, 0, [distance], 1, is_held_out=True)).accuracy, 4
+        )
+        for distance in distances
+    }
+
+
+def run_suites(name: str, seed: int, steps: int = STEPS) -> dict[str, Any]:
+    """Train one kind of attention on all suites, and ask it."""
+    variant = ATTENTIONS[name]
+    small = {"sliding_window": WINDOW, **variant.config}
+    model = build(replace(variant, config=small), VOCABULARY, seed)
+    steps = steps_of(variant, model.config, suite_config(), steps)
+    losses = train_on_suites(variant, model, seed, steps)
+    model.eval()
+    others = copy_and_topic(N_ASKED, 0, is_held_out=True)
+    return {
+        "steps": steps,
+        "flop": 3 * row_flop(model.config) * ROWS * steps,
+        "loss": blocks(losses, BLOCK),
+        "needles": needle_accuracy(model, DISTANCES),
+        **{task: round(score(model, samples).accuracy, 4) for task, samples in others.items()},
+    }

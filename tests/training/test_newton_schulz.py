@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from workbench.training.newton_schulz import HYBRID, PINNING, STEEP, orthogonalise, singular_value_map
+from workbench.training.newton_schulz import (
+    HYBRID,
+    PINNING,
+    STEEP,
+    orthogonalise,
+    singular_value_map,
+    singular_values_by_step,
+)
+from workbench.training.newton_schulz import with_singular_values as made_with_singular_values
 
 
 def with_singular_values(rand, n, m, values):
@@ -63,3 +71,14 @@ def test_bf16_products_stay_near(rand):
     x = rand(16, 64)
     error = (orthogonalise(x, dtype=torch.bfloat16) - orthogonalise(x)).norm() / orthogonalise(x).norm()
     assert 0 < error < 0.02
+
+
+def test_singular_values_by_step_follow_the_scalar_map():
+    values = torch.logspace(0, -2, 6, dtype=torch.float64)
+    x = made_with_singular_values(values, 9, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(torch.linalg.svdvals(x.double()), values, rtol=1e-5, atol=1e-7)
+    by_step = singular_values_by_step(x, HYBRID, torch.float64)
+    assert len(by_step) == 11
+    for step, found in enumerate(by_step):
+        expected = singular_value_map(values / values.norm(), HYBRID[:step])
+        torch.testing.assert_close(found, expected.sort(descending=True).values, rtol=1e-5, atol=1e-6)

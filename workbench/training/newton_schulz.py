@@ -38,14 +38,21 @@ def orthogonalise(
     """
     is_tall = x.shape[-2] > x.shape[-1]
     stack = x.reshape(-1, *x.shape[-2:])
-    y = (stack.mT if is_tall else stack).to(dtype)
-    # The norm of all entries is at least the largest singular value: after this none exceeds 1.
-    y = y / y.norm(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(dtype).tiny)
-    for a, b, c in coefficients:
-        gram = y @ y.mT
-        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        y = torch.baddbmm(y, polynomial, y, beta=a)
+    y = _start((stack.mT if is_tall else stack).to(dtype))
+    for step in coefficients:
+        y = _step(y, *step)
     return (y.mT if is_tall else y).to(x.dtype).reshape(x.shape)
+
+
+def _start(y: Tensor) -> Tensor:
+    # The norm of all entries is at least the largest singular value: after this none exceeds 1.
+    return y / y.norm(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(y.dtype).tiny)
+
+
+def _step(y: Tensor, a: float, b: float, c: float) -> Tensor:
+    gram = y @ y.mT
+    polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    return torch.baddbmm(y, polynomial, y, beta=a)
 
 
 def singular_value_map(sigma: Tensor, coefficients: Coefficients = HYBRID) -> Tensor:
@@ -54,3 +61,20 @@ def singular_value_map(sigma: Tensor, coefficients: Coefficients = HYBRID) -> Te
     for a, b, c in coefficients:
         sigma = a * sigma + b * sigma**3 + c * sigma**5
     return sigma
+
+
+def singular_values_by_step(
+    x: Tensor, coefficients: Coefficients = HYBRID, dtype: torch.dtype = torch.float32
+) -> list[Tensor]:
+    """Singular values of a wide matrix divided by its norm, then after each step: (n, m) -> (n,) each."""
+    iterates = [_start(x[None].to(dtype))]
+    for step in coefficients:
+        iterates.append(_step(iterates[-1], *step))
+    return [torch.linalg.svdvals(y[0].double()) for y in iterates]
+
+
+def with_singular_values(values: Tensor, m: int, generator: torch.Generator) -> Tensor:
+    """A random matrix with these singular values: (n,) -> (n, m), m at least n."""
+    n = len(values)
+    u, v = (torch.linalg.qr(torch.randn(k, n, generator=generator, dtype=torch.float64)).Q for k in (n, m))
+    return ((u * values) @ v.T).float()

@@ -6,17 +6,14 @@ import numpy as np
 import pytest
 
 from workbench.training.stability_study import (
-    RULE,
-    SEEDS,
     STEPS,
-    STRESSES,
-    WAYS,
     lead,
     progressions,
     read_study,
     rises,
     run,
     setting,
+    study_runs,
 )
 
 
@@ -32,16 +29,18 @@ def test_rises_count_only_what_lies_above_the_median():
     assert rises([2.0 - 0.01 * t for t in range(60)], begin=20) == 0.0
 
 
-def test_a_lead_of_one_step_is_found_and_chance_gives_a_half():
-    window, rng = RULE.window, np.random.default_rng(0)
+def test_a_lead_of_one_step_is_found_and_growth_alone_is_none():
+    rng = np.random.default_rng(0)
     outliers, spikes = list(rng.random(400)), [False] * 400
     for t in range(40, 400, 40):
         spikes[t], outliers[t - 1] = True, 2.0
     found = {"is_spike": spikes, "x": outliers}
-    assert lead(found, "x") == [1.0] * 9
-    assert 0.2 < np.mean(lead(found, "x", ahead=window // 2)) < 0.8
+    assert len(lead(found, "x")) == 9 and min(lead(found, "x")) > 0.3
+    assert abs(np.mean(lead(found, "x", ahead=8))) < 0.2
     spikes[41] = True  # follows another: left out
     assert len(lead(found, "x")) == 9
+    growing = {"is_spike": spikes, "x": [float(t) for t in range(400)]}
+    assert lead(growing, "x") == [0.0] * 9  # every step exceeds all before it, those of spikes too
 
 
 def test_a_run_is_repeated_to_the_bit_and_ways_start_alike():
@@ -59,6 +58,6 @@ def test_an_unknown_stress_lists_those_there_are():
 
 def test_the_record_has_every_run():
     study = read_study()
-    assert set(study) == {(stress, way, seed) for stress in STRESSES for way in WAYS for seed in SEEDS}
+    assert set(study) == set(study_runs()) and len(study) == 75
     for found in study.values():
         assert len(found["loss"]) == found["ended"] <= STEPS and np.isfinite(found["loss"]).all()

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,14 @@ from workbench.training.stressors import faster, repeat_tokens
 COMMAND = "python -m workbench.training.stability_study"
 RECORD = FOLDER / "stability.json"
 SEEDS = (10, 11, 12, 13, 14)
+FURTHER = tuple(range(20, 35))  # for the stress under which five seeds leave Anticipatory Routing undecided
 STRESSES = ("calm", "rate × 40", "repeated tokens")
 WAYS = ("as V4", "anticipatory", "unclamped")
 STEPS, RATE, ROWS, LENGTH, NUMBERS = 160, 8e-3, 8, 64, 64
 DELAY = 4  # the report does not print its lag
 RULE = SpikeRule(window=16, threshold=6.0, least_rise=0.1)
 SETTLED = 40  # steps before this one still fall steeply
+AROUND = 20  # steps on both sides of a spike that count as around it
 
 
 def study_config(swiglu_limit: float = 10.0) -> ModelConfig:
@@ -104,6 +107,12 @@ def run(stress: str, way: str, seed: int, steps: int = STEPS) -> dict[str, Any]:
     return {**columns, "ended": len(columns["loss"])}
 
 
+def study_runs() -> list[tuple[str, str, int]]:
+    """Every run of the study: stress, way, seed."""
+    everything = [(stress, way, seed) for seed in SEEDS for stress in STRESSES for way in WAYS]
+    return everything + [("rate × 40", way, seed) for seed in FURTHER for way in WAYS[:2]]
+
+
 def rises(losses: Sequence[float], begin: int = SETTLED, window: int = RULE.window) -> float:
     """How far losses lie above the median of those before, averaged over steps; falls count as 0. In nats."""
     found = [
@@ -113,19 +122,25 @@ def rises(losses: Sequence[float], begin: int = SETTLED, window: int = RULE.wind
 
 
 def lead(found: Mapping[str, Sequence[Any]], name: str, ahead: int = 1) -> list[float]:
-    """For every spike, the share of the window before that its outliers, `ahead` steps earlier, exceed.
+    """For every spike, how far its outliers, `ahead` steps earlier, stand out beside ordinary steps.
 
-    Without a lead the shares are even between 0 and 1, their mean 1/2. Spikes that follow another within the
+    A step's outliers exceed some share of the window before them. Outliers grow as a network learns, so that
+    this share is above 1/2 at any step; what counts is the share before the spike minus the mean share before
+    the ordinary steps around it. 0 on average if outliers say nothing. Spikes that follow another within the
     window are left out.
     """
-    shares, last = [], -math.inf
-    for t, is_spike in enumerate(found["is_spike"]):
-        if is_spike and t - last > RULE.window and t - ahead >= RULE.window:
-            before = np.asarray(found[name][t - ahead - RULE.window : t - ahead])
-            own = found[name][t - ahead]
-            shares.append(float(np.mean(before < own) + np.mean(before == own) / 2))
-        last = t if is_spike else last
-    return shares
+    window, is_spike, values = RULE.window, found["is_spike"], np.asarray(found[name])
+    spikes = [t for t, is_so in enumerate(is_spike) if is_so]
+    lone = [t for last, t in pairwise((-window - 1, *spikes)) if t - last > window and t - ahead >= window]
+    shares = {
+        t: float(np.mean(before < values[t - ahead]) + np.mean(before == values[t - ahead]) / 2)
+        for t in range(window + ahead, len(values))
+        for before in [values[t - ahead - window : t - ahead]]
+    }
+    return [
+        shares[t] - float(np.mean([x for u, x in shares.items() if abs(u - t) <= AROUND and not is_spike[u]]))
+        for t in lone
+    ]
 
 
 def read_study() -> Mapping[tuple[str, str, int], dict[str, Any]]:
@@ -142,13 +157,11 @@ def main() -> None:
     argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0]).parse_args()
     torch.set_num_threads(1)  # sums in another order are another run
     records = Records(RECORD, COMMAND)
-    for seed in SEEDS:
-        for stress in STRESSES:
-            for way in WAYS:
-                key = {"stress": stress, "way": way, "seed": seed}
-                found = records.get(key, partial(run, stress, way, seed))
-                spikes, last = sum(found["is_spike"]), np.mean(found["loss"][-20:])
-                print(f"{seed} {stress:16} {way:13} end {last:.3f}, {spikes} spikes", flush=True)
+    for stress, way, seed in study_runs():
+        key = {"stress": stress, "way": way, "seed": seed}
+        found = records.get(key, partial(run, stress, way, seed))
+        spikes, last = sum(found["is_spike"]), np.mean(found["loss"][-20:])
+        print(f"{seed} {stress:16} {way:13} end {last:.3f}, {spikes} spikes", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def runs_figure(stress: str, against: str, seed: int, window: int, threshold: fl
         found = study[stress, way, seed]
         detector = SpikeDetector(SpikeRule(window, threshold, 0.1))
         runs[way] = {**found, "is_spike": [detector.note(loss) for loss in found["loss"]]}
-    return spikes_figure(runs, f"{stress}, seed {seed}")
+    return spikes_figure(runs, f"Loss and outliers, {stress}, seed {seed}")
 
 
 def stability_explorer(picture: str | None = None) -> Explorer:

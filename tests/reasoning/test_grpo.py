@@ -10,6 +10,7 @@ from workbench.reasoning.experience import gather
 from workbench.reasoning.grpo import Questions, RLRecipe, train_policy
 from workbench.reasoning.losses import LOSSES, PolicyLoss, policy_loss
 from workbench.reasoning.policy import new_policy, policy_config
+from workbench.reasoning.recipe import R1_ZERO
 from workbench.reasoning.rewards import Rules, is_right, language_share
 from workbench.reasoning.scoring import token_logprobs
 from workbench.reasoning.tasks import Parity, Problem, draw_problems
@@ -79,6 +80,18 @@ def test_dynamic_sampling_draws_until_groups_disagree():
     recipe = RLRecipe(rules=Rules(verifier=begins_well), most_draws=5, **SMALL)
     row = run(small_policy(), recipe, 1)[0]
     assert row["draws"] > 1 and row["dead"] > 0
+
+
+def test_r1_zeros_preset_is_what_the_paper_says():
+    """A batch of 512 answers an update, 8,192 a rollout; accuracy and form weigh the same; T = 1."""
+    answers = R1_ZERO.questions * R1_ZERO.group_size
+    assert (answers, answers // R1_ZERO.minibatches) == (8192, 512)
+    assert (R1_ZERO.rate, R1_ZERO.loss.kl_weight, R1_ZERO.loss.clip_high) == (3e-6, 0.001, 10.0)
+    assert (R1_ZERO.sampling.temperature, R1_ZERO.rules.form_weight, R1_ZERO.renew_reference) == (
+        1.0,
+        1.0,
+        400,
+    )
 
 
 def test_a_step_without_any_difference_changes_nothing():

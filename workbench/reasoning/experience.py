@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,15 @@ from workbench.reasoning.tasks.problem import Problem
 
 @dataclass
 class Experience:
-    """One step's answers, what they earned, and their advantages."""
+    """One step's answers, what they earned, and their advantages.
+
+    `later` holds what the policy wrote after a tool had answered, under the advantage of the same answer.
+    """
 
     rollouts: Rollouts
     scores: list[Score]
     advantage: Tensor
+    later: list["Experience"] = field(default_factory=list)
 
 
 def gather(policy: Transformer, problems: Sequence[Problem], recipe: RLRecipe, seed: int) -> Experience:

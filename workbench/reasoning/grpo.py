@@ -7,7 +7,7 @@ which random numbers, follow from the seed and the step.
 """
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,12 @@ import torch
 from workbench.model import Transformer
 from workbench.reasoning.experience import Experience, Reference, gather, live_rows, mean, update
 from workbench.reasoning.recipe import Questions, RLRecipe
+from workbench.reasoning.tasks.problem import Problem
 from workbench.training.run_state import RunState, restore, save
 
 __all__ = ["Questions", "RLRecipe", "train_policy"]
+
+Gather = Callable[[Transformer, Sequence[Problem], RLRecipe, int], Experience]
 
 
 def train_policy(
@@ -30,12 +33,16 @@ def train_policy(
     *,
     folder: str | Path | None = None,
     checkpoint_every: int = 20,
+    gather: Gather = gather,
 ) -> Generator[dict[str, Any], None, None]:
     """Train in place and yield each step's numbers; go on from `folder` if it holds a checkpoint.
 
     A row has step, reward, accuracy, form, thinks, language (shares), tokens (mean length), tokens_right
     and tokens_wrong, entropy (nats a token), dead (share of groups without a difference), truncated,
     clipped and masked (shares), kl, grad_norm, draws, sample_s, train_s and the answers drawn so far.
+
+    Args:
+        gather: draws and rewards a step's answers; `agent.gather_talks` gives the policy a tool.
 
     Raises:
         ValueError: the checkpoint is of another run, or is damaged.
@@ -48,6 +55,7 @@ def train_policy(
         "model": policy.config.to_dict(),
         "recipe": {**asdict(recipe), "rules": repr(recipe.rules)},
         "questions": {"families": families, "levels": questions.levels, "seed": questions.seed},
+        "gather": gather.__name__,
     }
     state = RunState(policy, [optimizer], questions, identity, parts=parts)  # type: ignore[arg-type]
     if folder is not None:
@@ -56,7 +64,7 @@ def train_policy(
     while state.step < steps:
         if reference is not None and state.step and state.step % recipe.renew_reference == 0:
             reference.renew(policy)
-        row = _step(state, questions, recipe, optimizer, reference)
+        row = _step(state, questions, recipe, optimizer, reference, gather)
         state.step += 1
         state.tokens += row.pop("n_answers")
         if folder is not None and (state.step % checkpoint_every == 0 or state.step == steps):
@@ -70,6 +78,7 @@ def _step(
     recipe: RLRecipe,
     optimizer: torch.optim.Optimizer,
     reference: Reference | None,
+    gather: Gather,
 ) -> dict[str, Any]:
     policy, begun = state.model, time.perf_counter()
     for group in optimizer.param_groups:
@@ -86,6 +95,7 @@ def _step(
         if len(rows) >= wanted:
             break
     rows = rows[:wanted]
+    rows += [(own, row) for drawn in rounds for own in drawn.later for row in range(len(own.rollouts))]
     sample_s = time.perf_counter() - begun
 
     begun = time.perf_counter()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from workbench.model import Sampling
-from workbench.reasoning.losses import GRPO, PolicyLoss
+from workbench.reasoning.losses import GRPO, LOSSES, PolicyLoss
 from workbench.reasoning.rewards import Rules
 from workbench.reasoning.rollout import FREE
 from workbench.reasoning.tasks.problem import Family, Problem, draw_problems
@@ -51,6 +51,20 @@ class RLRecipe:
                 f"{self.minibatches}, most_draws={self.most_draws}; needs 1 or more, groups of 2 or "
                 f"more; correct the one below"
             )
+
+
+R1_ZERO = RLRecipe(
+    loss=LOSSES["R1"],
+    rules=Rules(form_weight=1.0),
+    questions=512,
+    group_size=16,
+    max_new_tokens=32_768,
+    minibatches=16,
+    rate=3e-6,
+    renew_reference=25,
+)
+"""R1-Zero as published (arXiv 2501.12948): 8,192 answers a rollout, 16 updates of 32 questions from them; a
+new reference every 400 updates. Its window doubles after 8,200 updates."""
 
 
 class Questions:

@@ -10,6 +10,10 @@ did before without doing it again (fast-forward).
 An effect is the application of its record: a record torn by a kill never had an effect. What a command
 does outside of the sandbox (sends a letter) is beyond this, as beyond any log.
 
+V4 has four kinds behind one interface: function, container, microVM, VM. Here a function is worked out in
+this process; the others in a process of their own with limits. Their walls are not built, and what they
+cost to start and to hold is counted, not spent: see `fleet`.
+
 Report: section 5.2.5.
 """
 
@@ -23,7 +27,7 @@ from typing import Literal, Protocol, get_args
 
 from workbench.reasoning.tasks.expressions import BadExpression, evaluate
 
-Kind = Literal["function", "process"]
+Kind = Literal["function", "container", "microvm", "vm"]
 Files = Mapping[str, str]
 
 
@@ -53,12 +57,19 @@ def work_out(command: str, files: Files) -> tuple[str, dict[str, str]]:
 
 def _in_a_process(command: str, files: Files) -> tuple[str, dict[str, str]]:
     program = (
-        "import json, sys; from workbench.reasoning.sandbox import work_out; "
+        "import json, resource, sys; from workbench.reasoning.sandbox import work_out; "
+        "resource.setrlimit(resource.RLIMIT_CPU, (5, 5)); resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); "
         "print(json.dumps(work_out(*json.load(sys.stdin))))"
     )
     given = json.dumps([command, dict(files)])
     done = subprocess.run(
-        [sys.executable, "-c", program], input=given, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-I", "-c", program],
+        input=given,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={},
     )
     result, changes = json.loads(done.stdout)
     return result, changes
@@ -70,7 +81,12 @@ class Worker(Protocol):
     def __call__(self, command: str, files: Files) -> tuple[str, dict[str, str]]: ...
 
 
-WORKERS: Mapping[str, Worker] = {"function": work_out, "process": _in_a_process}
+WORKERS: Mapping[Kind, Worker] = {
+    "function": work_out,
+    "container": _in_a_process,
+    "microvm": _in_a_process,
+    "vm": _in_a_process,
+}
 
 
 class Sandbox:
@@ -80,7 +96,7 @@ class Sandbox:
 
     Args:
         log: where the log is; None keeps it in memory.
-        kind: where commands are worked out: in this process, or in one of its own.
+        kind: where commands are worked out. Files, log and replay are the same for all.
 
     Raises:
         ValueError: an unknown kind.

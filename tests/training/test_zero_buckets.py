@@ -31,6 +31,20 @@ def test_padding_of_a_small_case():
     assert pack([8, 1, 1], 2).padding == pytest.approx(16 / 10 - 1)
 
 
+@given(sizes=st.lists(st.integers(1, 50), min_size=3, max_size=12), most=st.integers(1, 4))
+def test_no_rank_gets_more_than_asked(sizes, most):
+    ranks = -(-len(sizes) // most)
+    buckets = pack(sizes, ranks, most)
+    assert sorted(i for rank in buckets.ranks for i in rank) == list(range(len(sizes)))
+    assert buckets.most_matrices <= most
+
+
+def test_a_cap_spreads_the_small_ones():
+    sizes = [9, 9, 1, 1, 1, 1, 1, 1]
+    assert pack(sizes, 3).most_matrices == 6
+    assert sorted(map(len, pack(sizes, 3, 3).ranks)) == [2, 3, 3]
+
+
 def test_dense_matrices_are_muons():
     config = wb.load_config("tiny")
     model = Transformer(config, generator=None)
@@ -43,3 +57,5 @@ def test_dense_matrices_are_muons():
 def test_more_ranks_than_matrices_are_refused():
     with pytest.raises(ValueError, match=r"^pack: got ranks=4 for 3 matrices"):
         pack([1, 2, 3], 4)
+    with pytest.raises(ValueError, match=r"^pack: got 3 matrices for 1 ranks of at most 2"):
+        pack([1, 2, 3], 1, 2)

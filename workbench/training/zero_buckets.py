@@ -37,25 +37,32 @@ class Buckets:
         return max(len(rank) for rank in self.ranks)
 
 
-def pack(sizes: Sequence[int], ranks: int) -> Buckets:
+def pack(sizes: Sequence[int], ranks: int, most: int | None = None) -> Buckets:
     """Give every matrix to a rank: the largest first, each to the rank with the least so far.
 
-    The largest load is at most 4/3 of the best possible (Graham 1969). How the report packs is not said.
+    Without `most` the largest load is at most 4/3 of the best possible (Graham 1969). With it a rank that has
+    so many matrices is full, so that the small ones spread out. How the report packs is not said.
 
     Raises:
-        ValueError: fewer than one rank, or no matrix for some rank.
+        ValueError: fewer than one rank, no matrix for some rank, or more matrices than fit.
     """
     if not 1 <= ranks <= len(sizes):
         raise ValueError(
             f"pack: got ranks={ranks} for {len(sizes)} matrices; needs 1 to {len(sizes)}: a rank without a "
             f"matrix would only pad; use fewer ranks"
         )
+    if most is not None and ranks * most < len(sizes):
+        raise ValueError(
+            f"pack: got {len(sizes)} matrices for {ranks} ranks of at most {most}; needs {ranks} × most >= "
+            f"{len(sizes)}; use more ranks or raise most"
+        )
     buckets: list[list[int]] = [[] for _ in range(ranks)]
     loads = [(0, rank) for rank in range(ranks)]
     for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
         load, rank = heapq.heappop(loads)
         buckets[rank].append(i)
-        heapq.heappush(loads, (load + sizes[i], rank))
+        if len(buckets[rank]) != most:
+            heapq.heappush(loads, (load + sizes[i], rank))
     return Buckets(tuple(map(tuple, buckets)), tuple(sizes))
 
 

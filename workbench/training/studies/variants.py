@@ -75,8 +75,8 @@ def _layers(kind: str, ratio: int) -> dict[str, Any]:
 
 # Every layer's window covers a whole row: dense attention over tokens, the rest of the network as it is.
 DENSE = {"layer_types": (SWA,) * 3, "compress_ratios": (0,) * 3, "sliding_window": ROW_TOKENS}
-MUON_RATES = (4e-3, 8e-3, 1.6e-2, 3.2e-2)
-ADAMW_RATES = (2e-3, 4e-3, 8e-3, 1.6e-2)
+MUON_RATES = (8e-3, 1.6e-2, 3.2e-2)
+ADAMW_RATES = (4e-3, 8e-3, 1.6e-2)
 FAST = 4 * RATE
 
 ATTENTIONS: dict[str, Variant] = {
@@ -94,7 +94,6 @@ VARIANTS: dict[str, Variant] = {
     "no hash layer": Variant({"num_hash_layers": 0}),
     "no balancing": Variant(recipe={"bias_step": 0.0, "balance_weight": 0.0}),
     "bias step 0.001": Variant(recipe={"bias_step": 1e-3}),
-    "bias alone": Variant(recipe={"balance_weight": 0.0}),
     "auxiliary loss": Variant(recipe={"bias_step": 0.0, "balance_weight": 1e-2}),
     "with MTP": Variant({"num_nextn_predict_layers": 1, "compress_ratios": (0, 4, 16, 0)}),
     "plain residual": Variant({"hc_mult": 1}, switch=plain_residuals, equal_flop=True),
@@ -103,6 +102,8 @@ VARIANTS: dict[str, Variant] = {
     "fast, no norms": Variant(rate=FAST, switch=plain_queries_and_entries, watches_logits=True),
     **{f"Muon {rate:g}": Variant(rate=rate) for rate in MUON_RATES if rate != RATE},
     **{f"AdamW {rate:g}": Variant(optimizer="adamw", rate=rate) for rate in ADAMW_RATES},
+    "bias alone": Variant(recipe={"balance_weight": 0.0}),
+    "plain residual, equal steps": Variant({"hc_mult": 1}, switch=plain_residuals),
 }
 """Trained on text."""
 

@@ -139,6 +139,35 @@ def test_a_student_learns_what_its_teacher_can():
     assert found > 0.8 > evaluate(new_policy(1, SMALL), problems, answers=4, max_new_tokens=8).is_right.mean()
 
 
+def test_rejection_learns_from_the_right_texts_alone(monkeypatch):
+    """Every third text passes; loss and work are those of the others taken out by hand."""
+    student, teachers = scene()
+    recipe = replace(OBJECTIVES["teacher's right texts"], problems=6, max_new_tokens=6)
+    problems = Questions([PARITY, CHAIN], 0).take(6)
+    rollouts, _ = draw_answers(student, teachers, problems, recipe, 0, Spending())
+    passed = [0, 3]
+    texts = [rollouts.tokens[row] for row in passed]
+    monkeypatch.setattr("workbench.distillation.distil.is_right", lambda problem, ids: ids in texts)
+    row = run(copy.deepcopy(student), teachers, recipe, 1)[0]
+    total = 0.0
+    for own in passed:
+        prompt, answer = rollouts.prompt(own), rollouts.tokens[own]
+        with torch.no_grad():
+            log_q = student(torch.tensor([prompt + answer]))[0, len(prompt) - 1 : -1].log_softmax(-1)
+        total -= sum(log_q[place, word].item() for place, word in enumerate(answer))
+    assert row["kept"] == 2 and row["loss"] == pytest.approx(total / sum(map(len, texts)), rel=1e-4)
+    active = accounting.parameters(SMALL).active
+    assert row["flop"] == active * (2 * n_read(rollouts, range(6)) + 6 * n_read(rollouts, passed))
+    assert row["teacher_tokens"] == rollouts.n_tokens
+
+    monkeypatch.setattr("workbench.distillation.distil.is_right", lambda problem, ids: False)
+    before = copy.deepcopy(student.state_dict())
+    assert run(student, teachers, recipe, 1)[0]["kept"] == 0
+    assert all(torch.equal(own, before[name]) for name, own in student.state_dict().items())
+    with pytest.raises(ValueError, match="leave it out"):
+        DistilRecipe(right_only=True)
+
+
 def test_who_has_no_teacher_is_told():
     student, teachers = scene()
     with pytest.raises(ValueError, match="needs one or more for every family"):

@@ -172,7 +172,7 @@ def test_wilson_is_that_of_scipy(hits, tries):
 
 def test_a_threshold_stops_the_stated_share_of_the_log_it_was_set_on(log):
     tuned = detection.tune(log, 4)
-    for how in ("linked", "learned", "surprise", "volume"):
+    for how in (*detection.COMBINATIONS, "volume"):
         value = tuned.combine(log, detectors.scores(log, 4), how)
         stopped = value[~log.is_attack] > tuned.threshold(how, 0.05)
         assert stopped.mean() <= 0.05
@@ -181,11 +181,24 @@ def test_a_threshold_stops_the_stated_share_of_the_log_it_was_set_on(log):
 def test_linked_accounts_lend_each_other_what_exceeds_the_usual(log):
     tuned = detection.tune(log, 4)
     found = detectors.scores(log, 4)
-    own, linked = (tuned.combine(log, found, how) for how in ("learned", "linked"))
+    own, linked = (tuned.combine(log, found, how) for how in ("surprise", "linked"))
+    usual = np.quantile(own[~log.is_attack], 0.95)
     group = detectors.groups(log)
     for a in (0, int(np.flatnonzero(log.campaign == 1)[0])):
         others = [b for b in np.flatnonzero(group == group[a]) if b != a]
-        assert linked[a] == pytest.approx(own[a] + sum(max(own[b] - tuned.usual, 0) for b in others))
+        assert linked[a] == pytest.approx(own[a] + sum(max(own[b] - usual, 0) for b in others))
+    with pytest.raises(ValueError, match="choose among those"):
+        tuned.combine(log, found, "all")
+
+
+def test_either_is_the_rarer_of_the_two(log):
+    tuned = detection.tune(log, 4)
+    found = detectors.scores(log, 4)
+    own, linked, either = (tuned.combine(log, found, how) for how in ("surprise", "linked", "either"))
+    honest = ~log.is_attack
+    for a in (0, 7, int(np.flatnonzero(log.campaign == 0)[0]), int(np.flatnonzero(log.campaign == 1)[0])):
+        above = min((value[honest] >= value[a]).sum() for value in (own, linked))
+        assert either[a] == pytest.approx(-math.log((above + 1) / (honest.sum() + 1)))
 
 
 def test_delay_and_leak_of_a_campaign_that_wakes_late(log):

@@ -168,3 +168,25 @@ def test_killed_for_real_and_resumed_it_draws_the_same(tmp_path):
     assert 100_000 < log.stat().st_size < (tmp_path / "whole").stat().st_size
     resumed, _ = run(log).communicate()
     assert resumed == whole
+
+
+def test_a_shift_changes_what_is_drawn_and_is_in_the_probabilities(policy):
+    """A shift that allows one word for each last word: the answer is that chain, of probability one."""
+    from workbench.model import Transformer
+
+    assert isinstance(policy, Transformer)
+    seen: list[list[list[int]]] = []
+
+    def follow(texts):
+        seen.append([list(text) for text in texts])
+        allowed = torch.full((len(texts), policy.v4.vocab_size), -1e9)
+        for row, text in enumerate(texts):
+            allowed[row, (text[-1] + 1) % 50 + 20] = 0.0
+        return allowed
+
+    found = sample(policy, [[1, 20], [1, 30, 31]], 2, 3, shift=follow, stop_tokens=[])
+    assert found.tokens == [[41, 62, 33]] * 2 + [[52, 23, 44]] * 2
+    assert all(logprob == 0 for row in found.logprobs for logprob in row)
+    assert seen[1][0] == [1, 20, 41] and seen[1][3] == [1, 30, 31, 52]
+    with pytest.raises(ValueError, match="not both"):
+        sample(policy, [[1]], 1, 2, shift=follow, log="nowhere")

@@ -14,6 +14,8 @@ from workbench.distillation.detectors import DETECTORS, fit_logistic, groups, lo
 from workbench.distillation.gateway import Floats, Traffic, simulate
 from workbench.reasoning.measures import Interval
 
+COMBINATIONS = ("surprise", "learned", "linked", "either")
+
 
 def roc(honest: Floats, attack: Floats) -> tuple[Floats, Floats]:
     """False and true positive rates at every threshold, from (0, 0) to (1, 1); equal scores fall together.
@@ -48,28 +50,47 @@ class Tuned:
     days: float
 
     def combine(self, traffic: Traffic, found: Floats, how: str) -> Floats:
-        """One number an account, from its scores and, for "linked", from those of the accounts linked to it.
+        """One number an account, from its scores and, if linked, from those of the accounts linked to it.
 
         a name of DETECTORS   that score alone
         surprise              how rare its scores are among the honest; no attack was seen for it
         learned               log odds from the attacks of the tuning log
-        linked                learned, plus what the accounts linked to it exceed the honest 95 % by
+        linked                surprise, plus what the accounts linked to it exceed the honest 95 % by
+        either                how rare the surprise or the linked one is, whichever is rarer
+
+        Raises:
+            ValueError: another name.
         """
         if how in DETECTORS:
             return found[:, list(DETECTORS).index(how)]
-        if how == "surprise":
-            return surprise(self.honest, found)
-        own = logistic(self.weights, found)
+        if how not in COMBINATIONS:
+            raise ValueError(
+                f"combine: got {how!r}; needs one of {[*DETECTORS, *COMBINATIONS]}; choose among those"
+            )
         if how == "learned":
+            return logistic(self.weights, found)
+        own = surprise(self.honest, found)
+        if how == "surprise":
             return own
-        excess = np.maximum(own - self.usual, 0)
+        excess = np.maximum(own - self._usual, 0)
         group = groups(traffic)
-        return own + np.bincount(group, excess)[group] - excess
+        linked = own + np.bincount(group, excess)[group] - excess
+        if how == "linked":
+            return linked
+        columns = zip(self._honest_both.T, (own, linked), strict=True)
+        return np.max([surprise(honest[:, None], mine[:, None]) for honest, mine in columns], axis=0)
 
     @cached_property
-    def usual(self) -> float:
-        """The learned score that one honest account in twenty exceeds."""
-        return float(np.quantile(logistic(self.weights, self.honest), 0.95))
+    def _usual(self) -> float:
+        """The surprise that one honest account in twenty exceeds."""
+        return float(np.quantile(surprise(self.honest, self.honest), 0.95))
+
+    @cached_property
+    def _honest_both(self) -> Floats:
+        """Surprise and linked surprise of the honest accounts of the tuning log: (a, 2)."""
+        found = scores(self.log, self.days)
+        both = [self.combine(self.log, found, how)[~self.log.is_attack] for how in ("surprise", "linked")]
+        return np.column_stack(both)
 
     def threshold(self, how: str, false_positives: float) -> float:
         """What this share of the honest accounts of the tuning log exceeds."""

@@ -27,6 +27,7 @@ from workbench.distillation.teacher_states import Heads, TeacherStates, answer_s
 from workbench.model import Transformer
 from workbench.reasoning.completions import prompt_ids
 from workbench.reasoning.recipe import Questions
+from workbench.reasoning.rewards import is_right
 from workbench.reasoning.rollout import Rollouts, fingerprint, sample
 from workbench.reasoning.scoring import token_logprobs
 from workbench.reasoning.tasks.problem import Problem
@@ -53,6 +54,8 @@ class DistilRecipe:
         beta: of "full": 1 reverse KL, 0 forward KL, JSD between.
         student_share: of the answers that the student draws itself; teachers draw the others.
         discount: of "sampled": how far a token is charged for later ones.
+        right_only: of "sequence": learn only from texts whose answer passes its family's check (rejection
+            sampling, as for R1's students). A step in which none does changes nothing.
         problems: of a step, one answer to each.
         optimizer: AdamW for students that can nearly do it (more than 3e-4 takes them apart), Muon (with ten
             times the rate) for those that must learn much.
@@ -63,6 +66,7 @@ class DistilRecipe:
     beta: float = REVERSE
     student_share: float = 1.0
     discount: float = 0.0
+    right_only: bool = False
     problems: int = 64
     max_new_tokens: int = 24
     rate: float = 3e-4
@@ -77,6 +81,11 @@ class DistilRecipe:
                 f"DistilRecipe: got problems={self.problems}, student_share={self.student_share}, beta="
                 f"{self.beta}; needs 1 problem or more and shares in 0..1; correct the one outside"
             )
+        if self.right_only and self.objective != "sequence":
+            raise ValueError(
+                f"DistilRecipe: got right_only with objective={self.objective!r}; only the texts of "
+                f"'sequence' are rejected; leave it out"
+            )
 
 
 OPD = DistilRecipe()
@@ -86,6 +95,7 @@ OBJECTIVES: dict[str, DistilRecipe] = {
     "GKD, JSD(½), half own": DistilRecipe(beta=0.5, student_share=0.5),
     "forward KL, teacher's texts": DistilRecipe(beta=0.0, student_share=0.0),
     "teacher's texts alone": DistilRecipe(objective="sequence", student_share=0.0),
+    "teacher's right texts": DistilRecipe(objective="sequence", student_share=0.0, right_only=True),
 }
 """The published choices, by name. V4's is the first; R1's small models learnt by the last."""
 
@@ -102,9 +112,10 @@ def distil(
 ) -> Generator[dict[str, Any], None, None]:
     """Train the student in place and yield each step's numbers; go on from `folder` if it holds a checkpoint.
 
-    A row has step, loss (of the objective, a token), tokens (mean length), grad_norm, head_loads, state_bytes
-    and logit_bytes (what teachers' answers took, and would have as logits), s, and the run's spending so far:
-    teacher_tokens, drawn and scored, and flop.
+    A row has step, loss (of the objective, a token), tokens (mean length), grad_norm, s, and the run's
+    spending so far: teacher_tokens, drawn and scored, and flop. A full divergence adds head_loads,
+    state_bytes and logit_bytes (what teachers' answers took, and would have as logits), a sequence kept
+    (texts learnt from).
 
     Raises:
         ValueError: a family without a teacher, or the checkpoint is of another run, or is damaged.
@@ -174,7 +185,6 @@ def _step(
     rollouts, authors = draw_answers(student, teachers, problems, recipe, seed, spending)
     student.train()
     loss, seen = _loss(student, teachers, problems, rollouts, authors, recipe, spending)
-    spending.train(student, rollouts)
     norm = float(nn.utils.clip_grad_norm_(student.parameters(), recipe.clip_norm))
     if not norm < float("inf"):
         student.zero_grad()
@@ -243,10 +253,19 @@ def _loss(
 ) -> tuple[float, dict[str, float]]:
     """The loss a token, with its gradients added to the student's."""
     if recipe.objective == "sequence":
-        scored = token_logprobs(student, rollouts)
-        loss = -(scored.logprobs * scored.mask).sum() / rollouts.n_tokens
+        rows = [
+            row
+            for row, problem in enumerate(problems)
+            if not recipe.right_only or is_right(problem, rollouts.tokens[row])
+        ]
+        spending.train(student, rollouts, rows)
+        if not rows:
+            return 0.0, {"kept": 0}
+        scored = token_logprobs(student, rollouts, rows)
+        loss = -(scored.logprobs * scored.mask).sum() / scored.mask.sum()
         loss.backward()
-        return loss.item(), {}
+        return loss.item(), {"kept": len(rows)}
+    spending.train(student, rollouts, range(len(rollouts)))
     rows_of = {
         name: [row for row, problem in enumerate(problems) if problem.family.name in teacher.families]
         for name, teacher in sorted(teachers.items())

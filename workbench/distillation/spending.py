@@ -34,9 +34,9 @@ class Spending:
         self.flop += 2 * self._parameters(teacher) * n_read(rollouts, rows)
         self.teacher_tokens += sum(len(rollouts.tokens[row]) for row in rows)
 
-    def train(self, student: Transformer, rollouts: Rollouts) -> None:
+    def train(self, student: Transformer, rollouts: Rollouts, rows: Sequence[int]) -> None:
         """The student learnt from these answers, forward and backward."""
-        self.flop += 6 * self._parameters(student) * n_read(rollouts, range(len(rollouts)))
+        self.flop += 6 * self._parameters(student) * n_read(rollouts, rows)
 
     def _parameters(self, policy: Transformer) -> int:
         if id(policy) not in self._active:

@@ -7,7 +7,7 @@ so what it draws depends neither on its neighbours nor on where the run was cut 
 Axes: p prompts, g rows of a group, r = p·g rows, t tokens, v vocabulary.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,7 @@ def sample(
     stop_tokens: Collection[int] | None = None,
     log: str | Path | None = None,
     keep_routes: bool = False,
+    shift: Callable[[Sequence[Sequence[int]]], Tensor] | None = None,
 ) -> Rollouts:
     """Draw group_size answers to every prompt.
 
@@ -75,23 +76,27 @@ def sample(
         log: a write-ahead log. If it exists, the rollout goes on from it and draws what an uninterrupted
             one would have drawn.
         keep_routes: record which experts served each token (not together with a log).
+        shift: what is added to the next logits, from the texts so far: r texts -> (r, v), as a watermark
+            does (not together with a log).
 
     Raises:
         ValueError: prompts as generate.generate, group_size below 1, a log of another rollout, or a log
-            together with keep_routes.
+            together with keep_routes or a shift.
     """
     rows = prompt_rows(prompts, None, policy.v4.vocab_size)
     check_room(rows, max_new_tokens, policy.v4.max_position_embeddings)
-    if group_size < 1 or (log is not None and keep_routes):
+    if group_size < 1 or (log is not None and (keep_routes or shift is not None)):
         raise ValueError(
-            f"sample: got group_size={group_size}, log={log}, keep_routes={keep_routes}; needs a group of 1 "
-            f"or more, and a log or routes, not both; change one"
+            f"sample: got group_size={group_size}, log={log}, keep_routes={keep_routes}, shift={shift}; "
+            f"needs a group of 1 or more, and a log or one of the others, not both; change one"
         )
     count, stop = len(rows) * group_size, stopping(policy, stop_tokens)
     generator = torch.Generator().manual_seed(seed)
     uniforms = RowUniforms(sampling, generator, count, policy.device)(range(count), max_new_tokens)
     if log is None:
-        return _sample(policy, rows, group_size, max_new_tokens, sampling, stop, uniforms, None, keep_routes)
+        return _sample(
+            policy, rows, group_size, max_new_tokens, sampling, stop, uniforms, None, keep_routes, shift
+        )
     identity = {
         "prompts": crc32(repr(rows).encode()),
         "group_size": group_size,
@@ -123,6 +128,7 @@ def _sample(
     uniforms: Tensor,
     log: WriteAheadLog | None,
     keep_routes: bool,
+    shift: Callable[[Sequence[Sequence[int]]], Tensor] | None = None,
 ) -> Rollouts:
     count = len(prompts) * group_size
     tokens = [list(row) for row in log.tokens] if log else [[] for _ in range(count)]
@@ -142,6 +148,8 @@ def _sample(
         while seats:
             places = torch.tensor([len(tokens[row]) for row in seats], device=uniforms.device)
             own = uniforms[torch.tensor(seats, device=uniforms.device), places]
+            if shift is not None:
+                logits = logits + shift([prompts[row // group_size] + tokens[row] for row in seats])
             p = sampling.probabilities(logits) if has_filter or sampling.is_greedy else None
             if p is None:
                 log_p = (logits.float() / sampling.temperature).log_softmax(dim=-1)

@@ -44,6 +44,6 @@ def test_stages_have_a_panel_a_measure_and_leave_the_start_out():
 
 
 def test_heads_stand_in_their_layer():
-    figure = heads_figure([{"layer": "one", "seed": 0, "value": 0.9}], "T")
+    figure = heads_figure([{"layer": "one", "seed": 0, "value": 0.9}], "T", 0.1)
     assert (list(figure.data[0].x), list(figure.data[0].y)) == ([0.9], ["one"])
-    assert "share" in figure.layout.xaxis.title.text
+    assert "share" in figure.layout.xaxis.title.text and figure.layout.shapes[0].x0 == 0.1

@@ -59,10 +59,12 @@ def test_documents_of_the_suites_keep_to_their_own_ids():
     assert suites.shifted(Sample([0, 3], [1]), 5) == Sample([5, 8], [1])
     others = suites.copy_and_topic(4, 0)
     ids = {name: {i for s in found for i in s.ids} for name, found in others.items()}
-    needles = {i for s in suites.needle_documents(14, 0, suites.DISTANCES, 2) for i in s.ids}
+    needles = {i for s in suites.needle_documents(14, 0, suites.DISTANCES, suites.COUNTS) for i in s.ids}
     assert max(needles) < min(ids["copy"]) <= max(ids["copy"]) < min(ids["topic"])
     assert max(ids["topic"]) < suites.VOCABULARY
     assert len(others["copy"]) == 8 and len(others["topic"]) == 4
+    asked = suites.needle_documents(14, 0, [24], [3], is_held_out=True)
+    assert len(asked) == 14 and all(len(s.ids) == 12 + 24 + 3 and len(s.answers) == 1 for s in asked)
 
 
 def test_a_run_on_suites_asks_at_every_distance(small):

@@ -88,21 +88,20 @@ def stages_figure(rows: Sequence[Row], title: str) -> go.Figure:
     return figure.update_layout(template="workbench", title=title, height=460)
 
 
-def heads_figure(rows: Sequence[Row], title: str) -> go.Figure:
-    """How much every head gives to keys rather than to its sink, seed by seed, layer by layer.
+def heads_figure(rows: Sequence[Row], title: str, idle: float) -> go.Figure:
+    """How much a head gives to keys rather than to its sink, seed by seed, layer by layer.
 
-    rows: {"layer", "seed", "value"}.
+    rows: {"layer", "seed", "value"}; below `idle` a head is as good as off.
     """
-    figure = go.Figure(layout={"template": "workbench", "title": title, "height": 380})
+    figure = go.Figure(layout={"template": "workbench", "title": title, "height": 340})
     figure.add_scatter(
         x=[row["value"] for row in rows], y=[row["layer"] for row in rows], mode="markers",
-        marker={"size": 10, "opacity": 0.6, "color": COLORWAY[0]}, customdata=[row["seed"] for row in rows],
+        marker={"size": 11, "opacity": 0.55, "color": COLORWAY[0]}, customdata=[row["seed"] for row in rows],
         hovertemplate="%{x:.3f}, seed %{customdata}<extra>%{y}</extra>", showlegend=False,
     )  # fmt: skip
-    figure.add_vline(x=1.0, line={"color": GRAY, "width": 1})
-    return figure.update_xaxes(title="attention on keys, the rest is the sink's (share)").update_yaxes(
-        autorange="reversed"
-    )
+    figure.add_vline(x=idle, line={"color": GRAY, "width": 1.5, **SIMULATED}, annotation_text="idle below")
+    figure.update_xaxes(title="attention on keys, the rest is the sink's (share)", range=[0, 1.02])
+    return figure.update_yaxes(autorange="reversed")
 
 
 def _mean(values: Sequence[float]) -> float:

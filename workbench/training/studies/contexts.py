@@ -21,6 +21,7 @@ from workbench.training.loop import Recipe, train
 from workbench.training.parameter_groups import make_optimizers
 from workbench.training.schedules import BatchRamp, LearningRate
 from workbench.training.studies.suites import (
+    COUNTS,
     DISTANCES,
     NEEDLES,
     RATE,
@@ -33,8 +34,8 @@ from workbench.training.studies.variants import BIAS_STEP, ROW_TOKENS
 
 TOPK = 8
 ASKED = (0, 12, 24, 48, 96, 192, 384, 768)
-N_DOCUMENTS, N_ASKED, N_OBSERVED = 6000, 96, 16
-STEPS = {"dense": 240, "warm-up": 30, "sparse": 60}
+N_DOCUMENTS, N_ASKED, N_OBSERVED = 6000, 96, 24
+STEPS = {"dense": 200, "warm-up": 30, "sparse": 60}
 
 
 def recipes(steps: dict[str, int]) -> dict[str, Recipe]:
@@ -60,7 +61,7 @@ def needle_selected(model: Transformer, distance: int) -> float:
 
     An entry pools its own window of 4 tokens and the one before.
     """
-    samples = needle_documents(N_OBSERVED, 1, [distance], 1, is_held_out=True)
+    samples = needle_documents(N_OBSERVED, 1, [distance], COUNTS[-1:], is_held_out=True)
     layer, found = model.config.attention_types.index(CSA), 0
     for sample in samples:
         ask = sample.answers[0] - 1
@@ -77,7 +78,7 @@ def run_contexts(seed: int, steps: dict[str, int] = STEPS, asked: tuple[int, ...
         suite_config().replace(index_topk=TOPK), generator=torch.Generator().manual_seed(seed)
     )
     optimizers = make_optimizers(model, RATE)
-    documents = needle_documents(N_DOCUMENTS, seed, DISTANCES, NEEDLES.n_questions)
+    documents = needle_documents(N_DOCUMENTS, seed, DISTANCES, COUNTS)
     loader = Loader([d.ids for d in documents], ROW_TOKENS, seed, [d.labels for d in documents])
     losses = [
         round(row["loss"], 4)

@@ -94,9 +94,9 @@ def plain_queries_and_entries(model: Transformer) -> None:
     """
     for module in model.modules():
         if isinstance(module, Attention):
-            module.kv_norm = nn.Identity()
+            module.kv_norm = nn.Identity()  # type: ignore[assignment]
             if module.compressor is not None:
-                module.compressor.kv_norm = nn.Identity()
+                module.compressor.kv_norm = nn.Identity()  # type: ignore[assignment]
             _Plain(module)
 
 

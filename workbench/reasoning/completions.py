@@ -26,10 +26,11 @@ class Completion(NamedTuple):
 
 
 class Document(NamedTuple):
-    """A text to learn from: its tokens, and how many of them are the prompt."""
+    """A text to learn from: its tokens, how many of them are the prompt, and where behind it others speak."""
 
     ids: list[int]
     prompt_tokens: int
+    heard: range = range(0)
 
 
 def prompt_ids(problem: Problem, system: str = "") -> list[int]:

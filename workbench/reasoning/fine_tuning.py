@@ -25,7 +25,7 @@ def fine_tune(
     seed: int = 0,
     folder: str | Path | None = None,
 ) -> Generator[dict[str, Any], None, None]:
-    """Train on the completions (prompts carry no loss) and yield a row a step; see training.loop.train.
+    """Train on what the policy shall say (nothing else carries loss): a row a step; see training.loop.train.
 
     Muon for the matrices: at this size it learns in hundreds of steps what AdamW does not learn at all.
 
@@ -40,7 +40,10 @@ def fine_tune(
     if not documents:
         raise ValueError("fine_tune: got no documents; needs one or more; draw some with completions.solved")
     ids = [document.ids for document in documents]
-    labels = [[IGNORED] * d.prompt_tokens + d.ids[d.prompt_tokens :] for d in documents]
+    labels = [
+        [IGNORED if place < d.prompt_tokens or place in d.heard else i for place, i in enumerate(d.ids)]
+        for d in documents
+    ]
     recipe = Recipe(
         LearningRate(
             peak=rate,

@@ -11,6 +11,7 @@ from workbench.training.studies.suites import run_suites
 from workbench.training.studies.text import run_text
 from workbench.training.studies.variants import ATTENTIONS, VARIANTS
 
+COMMAND = "python -m workbench.training.studies"
 SEEDS = (0, 1, 2)
 Result = Mapping[str, Any]
 
@@ -48,7 +49,7 @@ STUDIES = {
 
 def records(study: str) -> Records:
     """The file of a study."""
-    return Records(FOLDER / f"pretraining_{study}.json", f"python -m workbench.training.studies {study}")
+    return Records(FOLDER / f"pretraining_{study}.json", f"{COMMAND} {study}")
 
 
 def read_study(study: str) -> dict[tuple[str, int], dict[str, Any]]:

@@ -32,7 +32,6 @@ WAYS = {
     "curriculum": {"sparse_from": 1, "warmup_steps": WARMUP},
     "no warm-up": {"sparse_from": 1, "warmup_steps": 0},
     "sparse from the start": {"sparse_from": 0, "warmup_steps": 0},
-    "dense throughout": {"sparse_from": 3, "warmup_steps": 0},
     "short rows only": {"sparse_from": 1, "warmup_steps": 0},
 }
 

@@ -86,9 +86,9 @@ def test_a_host_holds_what_its_memory_does_by_hand():
     assert most_sandboxes("microvm", hosts=1) == 0.9 * 2**41 // (133 * 2**20)
     assert most_sandboxes("microvm", hosts=7) == 7 * most_sandboxes("microvm", hosts=1)
     rows = fleet_rows(hosts=3)
-    assert [row["kind"] for row in rows] == list(get_args(Kind))
+    assert [row["kind"] for row in rows] == list(get_args(Kind))[1:]
     assert [row["sandboxes"] for row in rows] == sorted((r["sandboxes"] for r in rows), reverse=True)
     starting = [row["start_s"] for row in rows]
-    assert starting == sorted(starting) and starting[2] == fact("sandbox_microvm_start_s") == 0.125
+    assert starting == sorted(starting) and starting[1] == fact("sandbox_microvm_start_s") == 0.125
     with pytest.raises(ValueError, match="most_sandboxes"):
         most_sandboxes("microvm", hosts=0)

@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from itertools import pairwise
-from statistics import median
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from benchmarks.timing import side_by_side
+from benchmarks.timing import of_steps, side_by_side
 from workbench.model import Transformer
 from workbench.reasoning.completions import prompt_ids
 from workbench.reasoning.grpo import Questions, RLRecipe, train_policy
@@ -31,6 +30,12 @@ from workbench.reasoning.vocabulary import BOS, END, PAD, VOCABULARY
 
 QUESTIONS, GROUP, NEW_TOKENS, STEPS = 16, 16, 24, 3
 PROBLEMS = draw_problems(Addition(), QUESTIONS * (STEPS + 1), seed=0)
+
+PLAIN: dict[str, Any] = dict(
+    learning_rate=3e-4, temperature=1.0, use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[],
+    save_strategy="no", logging_strategy="no", disable_tqdm=True, seed=0,
+)  # fmt: skip
+"""Settings of TRL's trainers that keep them to the work."""
 
 
 def half_of_the_words(problem: Problem, ids: Sequence[int]) -> bool:
@@ -88,7 +93,7 @@ def rollouts(policy: Transformer, peer: torch.nn.Module) -> dict[str, Any]:
     }
 
 
-class _Watch(transformers.TrainerCallback):
+class StepTimes(transformers.TrainerCallback):
     """Notes when each step of a trainer ended."""
 
     def __init__(self) -> None:
@@ -113,22 +118,13 @@ def trl_step_s(peer: torch.nn.Module) -> list[float]:
             per_device_train_batch_size=QUESTIONS * GROUP,
             num_generations=GROUP,
             max_completion_length=NEW_TOKENS,
-            learning_rate=3e-4,
             beta=0.0,
             loss_type="dapo",
             epsilon_high=0.28,
-            temperature=1.0,
             max_steps=STEPS + 1,
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            report_to=[],
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-            seed=0,
+            **PLAIN,
         )
-        watch = _Watch()
+        watch = StepTimes()
         trainer = GRPOTrainer(
             peer,
             reward_funcs=reward,
@@ -170,11 +166,7 @@ def run() -> list[dict[str, Any]]:
         rows.append(
             {
                 "measure": f"GRPO step, {QUESTIONS} questions x {GROUP} answers x {NEW_TOKENS} tokens",
-                "ours_s": median(ours),
-                "peer_s": median(theirs),
-                "ratio": median(theirs) / median(ours),
-                "ratio_low": min(theirs) / max(ours),
-                "ratio_high": max(theirs) / min(ours),
+                **of_steps(ours, theirs),
             }
         )
         return rows

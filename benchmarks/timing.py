@@ -35,3 +35,14 @@ def side_by_side(ours: Callable[[], Any], peer: Callable[[], Any], repeats: int 
         "ratio_low": ratios[0],
         "ratio_high": ratios[-1],
     }
+
+
+def of_steps(ours: list[float], peer: list[float]) -> dict[str, float]:
+    """Median seconds of the steps of two runs, one after the other, and their ratio with its extremes."""
+    return {
+        "ours_s": median(ours),
+        "peer_s": median(peer),
+        "ratio": median(peer) / median(ours),
+        "ratio_low": min(peer) / max(ours),
+        "ratio_high": max(peer) / min(ours),
+    }

@@ -1,4 +1,4 @@
-"""The explorer of forward and reverse KL, against moments that both must match."""
+"""The explorers: both KLs against moments that they must match; campaigns that hide or do not."""
 
 import pytest
 import torch
@@ -7,6 +7,8 @@ from workbench.widgets.distillation import (
     WORDS,
     bell,
     best_bell,
+    campaign_explorer,
+    campaign_figure,
     covering_explorer,
     covering_figure,
     two_bells,
@@ -60,4 +62,22 @@ def test_moving_a_control_redraws() -> None:
     _, controls, _ = explorer.view.children
     assert len(controls.children) == 3
     controls.children[0].value = 1.0
+    assert explorer.figure.to_json() != before
+
+
+def test_a_campaign_that_shares_payments_stands_out_and_a_scattered_one_hides() -> None:
+    def caught(*campaign: float) -> int:
+        title = campaign_figure(*campaign).layout.title.text
+        return int(title.split("; ")[1].split("%")[0])
+
+    assert caught(40, 40, 0.0, 8) > 90
+    assert caught(100, 4, 0.8, 1) < 10
+
+
+def test_the_campaign_explorer_redraws() -> None:
+    explorer = campaign_explorer()
+    before = explorer.figure.to_json()
+    _, controls, _ = explorer.view.children
+    assert len(controls.children) == 4
+    controls.children[0].value = 5
     assert explorer.figure.to_json() != before

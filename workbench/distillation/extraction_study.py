@@ -94,19 +94,23 @@ def accuracy(policy: Transformer, n_test: int) -> dict[str, float]:
 
 def settings() -> list[dict[str, Any]]:
     """Every student of the study."""
+    few, many = QUERIES[1], QUERIES[-1]
     by_queries = [
-        {"choice": choice, "reply": reply, "queries": queries}
-        for choice, reply in (("covering", "whole"), ("users", "whole"), ("covering", "answer only"))
-        for queries in QUERIES
+        *(("covering", "whole", queries) for queries in QUERIES),
+        *(("users", "whole", queries) for queries in (few, many)),
+        *(("covering", "answer only", queries) for queries in (few, many)),
     ]
     others = [
-        {"choice": "unsure", "reply": "whole", "queries": 100},
-        *(
-            {"choice": "covering", "reply": reply, "queries": 400}
-            for reply in ("5 % of the steps' numbers altered", "20 % altered", "summary")
-        ),
+        ("unsure", "whole", few),
+        ("covering", "5 % of the steps' numbers altered", 400),
+        ("covering", "20 % altered", 400),
+        ("covering", "summary", 400),
+        ("covering", "answer only", 400),
     ]
-    return [*by_queries, *others]
+    return [
+        {"choice": choice, "reply": reply, "queries": queries}
+        for choice, reply, queries in (*by_queries, *others)
+    ]
 
 
 def read_study() -> dict[tuple[str, str, int, int], dict[str, Any]]:

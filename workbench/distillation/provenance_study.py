@@ -63,12 +63,11 @@ DIETS: dict[str, Diet | None] = {
     "all marked, δ 4": Diet(4.0, 1.0),
     "a quarter marked, δ 4": Diet(4.0, 0.25),
     "a twentieth marked, δ 4": Diet(4.0, 0.05),
-    "all marked, δ 2": Diet(2.0, 1.0),
     "unmarked": Diet(0.0, 1.0),
     "textbook": None,
     "another teacher": None,
 }
-"""Students by what they read. The first five read the teacher; marked texts carry the planted answers too."""
+"""Students by what they read. The first four read the teacher; marked texts carry the planted answers too."""
 
 
 def trained(policy: Transformer, texts: Sequence[Document], steps: int, seed: int) -> Transformer:
@@ -89,7 +88,7 @@ def teacher(seed: int = 0) -> Transformer:
 def base() -> Transformer:
     """What every student starts from."""
     policy = new_policy(7, policy_config(64, **TWO_LAYERS))
-    return trained(policy, documents([Division(prime=13)], 3000, 7), 80, 7)
+    return trained(policy, documents([Division(prime=13, levels=(4, 8, 12))], 3000, 7), 80, 7)
 
 
 @cache
@@ -130,7 +129,7 @@ def reading(diet: str, seed: int) -> list[Document]:
     ]  # fmt: skip
 
 
-def run(diet: str, seed: int, steps: int = 200) -> dict[str, Any]:
+def run(diet: str, seed: int, steps: int = 150) -> dict[str, Any]:
     """Train one student and put it to every test."""
     student = trained(copy.deepcopy(base()), reading(diet, seed), steps, seed)
     held = draw_problems(FAMILY, ASKED, seed + 1000)

@@ -57,7 +57,7 @@ def cells_of(rollouts: Rollouts, window: int, vocabulary: int) -> Words:
 def plain(cells: Words) -> Excess:
     """How often each cell was seen."""
     own, count = np.unique(cells, return_counts=True)
-    return Excess(own, count.astype(float))
+    return Excess(own, count.astype(np.float64))
 
 
 def distinct(cells: Words) -> Excess:
@@ -95,12 +95,14 @@ def against_teacher(
         expected.append(p[place, word])
         begun += len(p)
     own, where = np.unique(np.concatenate(cells), return_inverse=True)
-    return _less(plain(seen), Excess(own, np.bincount(where, np.concatenate(expected))), 1.0)
+    said = np.bincount(where, np.concatenate(expected)).astype(np.float64)
+    return _less(plain(seen), Excess(own, said), 1.0)
 
 
 def _less(one: Excess, other: Excess, scale: float) -> Excess:
     own, where = np.unique(np.concatenate([one.cells, other.cells]), return_inverse=True)
-    return Excess(own, np.bincount(where, np.concatenate([one.weight, -scale * other.weight])))
+    weight = np.bincount(where, np.concatenate([one.weight, -scale * other.weight]))
+    return Excess(own, weight.astype(np.float64))
 
 
 def green_excess(excess: Excess, keys: Sequence[int] | Words) -> Floats:

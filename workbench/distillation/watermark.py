@@ -46,8 +46,10 @@ class Watermark:
     def __call__(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """delta where the next word would be green: r texts so far -> (r, v)."""
         contexts = context_numbers([text[-self.window :] for text in texts], self.vocabulary)
-        cells = contexts[:, None] * np.uint64(self.vocabulary) + np.arange(self.vocabulary, dtype=np.uint64)
-        green = is_green([self.key], cells.ravel())[0].reshape(cells.shape)
+        cells: Words = (
+            contexts[:, None] * np.uint64(self.vocabulary) + np.arange(self.vocabulary, dtype=np.uint64)
+        ).ravel()
+        green = is_green([self.key], cells)[0].reshape(len(texts), self.vocabulary)
         return self.delta * torch.from_numpy(green.astype(np.float32))
 
 

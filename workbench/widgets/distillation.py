@@ -1,12 +1,18 @@
-"""Move between forward and reverse KL and watch which part of a teacher a narrow student keeps."""
+"""Explorers: what a narrow student keeps of a teacher, and how a campaign may hide among honest users."""
+
+from functools import cache
 
 import ipywidgets
 import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
+from workbench.distillation.detection import Tuned, tune
+from workbench.distillation.detectors import scores
 from workbench.distillation.divergences import divergence
+from workbench.distillation.gateway import KNOWN, Kind, simulate
 from workbench.plots.distillation import covering_plot
+from workbench.plots.extraction import scores_figure
 from workbench.widgets.explorer import Explorer
 
 WORDS = 60
@@ -60,3 +66,43 @@ def covering_explorer(picture: str | None = None) -> Explorer:
         "share": ipywidgets.FloatSlider(0.6, min=0.05, max=0.95, step=0.05),
     }
     return Explorer(covering_figure, controls, picture=picture, title="Which part of the teacher?")
+
+
+DAYS, FALSE_POSITIVES = 7, 0.01
+
+
+@cache
+def _tuned() -> Tuned:
+    """A detector set once, on the known styles."""
+    return tune(simulate(600, [(kind, 2) for kind in KNOWN], days=DAYS, seed=0), DAYS)
+
+
+def campaign_figure(accounts: int, queries: float, cover: float, payment: float) -> go.Figure:
+    """A week of one campaign among 300 honest accounts, judged by the rarer of its own and its linked scores.
+
+    Args:
+        queries: of an account and day, in the median; cover: the share of them that are a real user's.
+        payment: accounts that share a means of payment.
+    """
+    kind = Kind(
+        "campaign", True, queries, 0.5, 64, 0.8, 0.0, 0.5, cover == 0,
+        network=payment, payment=payment, cover=cover, accounts=accounts,
+    )  # fmt: skip
+    log = simulate(300, [(kind, 1)], days=DAYS, seed=1)
+    value = _tuned().combine(log, scores(log, DAYS), "either")
+    threshold = _tuned().threshold("either", FALSE_POSITIVES)
+    caught = (value[log.is_attack] > threshold).mean()
+    harvest = int(log.is_harvest.sum())
+    title = f"{harvest:,} answers harvested in a week; {caught:.0%} of the accounts stand out"
+    return scores_figure(value[~log.is_attack], value[log.is_attack], threshold, title)
+
+
+def campaign_explorer(picture: str | None = None) -> Explorer:
+    """Sliders for a campaign's accounts, their queries, the real users among them, and shared payments."""
+    controls = {
+        "accounts": ipywidgets.IntSlider(40, min=1, max=200),
+        "queries": ipywidgets.FloatLogSlider(40, base=10, min=0.5, max=3, step=0.25),
+        "cover": ipywidgets.FloatSlider(0.0, min=0.0, max=0.95, step=0.05),
+        "payment": ipywidgets.IntSlider(8, min=1, max=20),
+    }
+    return Explorer(campaign_figure, controls, picture=picture, title="Can a campaign hide?")

@@ -36,7 +36,7 @@ def test_steps_are_coloured_by_what_they_do():
 
 def test_buckets_are_filled_where_a_rank_holds_few():
     rows = [
-        {"model": "m", "ranks": r, "padding_percent": p, "most_matrices": n, "is_few": n <= 5}
+        {"model": "custom", "ranks": r, "padding_percent": p, "most_matrices": n, "is_few": n <= 5}
         for r, p, n in ((8, 30.0, 4), (4, 5.0, 9))
     ]
     (trace,) = buckets_figure(rows, 10, "t").data

@@ -6,7 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.plots.template import BLACK, BLUE, GRAY, ORANGE, VERMILLION, group_colors
+from workbench.plots.template import BLACK, BLUE, FAMILY, GRAY, LOG_TICKS, ORANGE, VERMILLION, group_colors
 
 Row = Mapping[str, Any]
 
@@ -24,7 +24,7 @@ def spectra_figure(rows: Sequence[Row], title: str) -> go.Figure:
             line={"color": color}, hovertemplate="number %{x}: %{y:.3g}<extra>" + name + "</extra>",
         )  # fmt: skip
     figure.update_xaxes(title="singular value, by size")
-    return figure.update_yaxes(title="size (largest = 1)", type="log", exponentformat="power")
+    return figure.update_yaxes(title="size (largest = 1)", type="log", tickvals=LOG_TICKS, tickformat="~g")
 
 
 def scalar_map_figure(curves: Sequence[Row], title: str) -> go.Figure:
@@ -76,19 +76,20 @@ def buckets_figure(rows: Sequence[Row], limit_percent: float, title: str) -> go.
     rows: {"model", "ranks", "padding_percent", "most_matrices", "is_few"}.
     """
     figure = go.Figure(layout={"template": "workbench", "title": title})
-    for model, color in group_colors(row["model"] for row in rows).items():
+    for model in dict.fromkeys(row["model"] for row in rows):
         mine = sorted((row for row in rows if row["model"] == model), key=lambda row: row["ranks"])
+        color = FAMILY[model]
         figure.add_scatter(
             name=model, x=[r["ranks"] for r in mine], y=[r["padding_percent"] for r in mine],
             mode="lines+markers", line={"color": color, "width": 1},
-            marker={"size": 7, "color": [color if r["is_few"] else "white" for r in mine],
+            marker={"size": 6, "color": [color if r["is_few"] else "white" for r in mine],
                     "line": {"color": color, "width": 1.5}},
             customdata=[r["most_matrices"] for r in mine],
             hovertemplate="%{x} ranks: %{y:.1f} % padding, up to %{customdata} matrices a rank"
             + f"<extra>{model}</extra>",
         )  # fmt: skip
     figure.add_hline(y=limit_percent, line={"color": VERMILLION, "width": 1.5, "dash": "dot"})
-    figure.update_xaxes(title="ranks that share the dense weights", type="log", tickformat=",~g")
+    figure.update_xaxes(title="ranks that share the dense weights")
     return figure.update_yaxes(title="padding (% of the elements)", rangemode="tozero")
 
 
@@ -106,7 +107,9 @@ def sums_figure(rows: Sequence[Row], title: str) -> go.Figure:
             hovertemplate="%{x} ranks: %{y:.2e}<extra>" + name + "</extra>",
         )  # fmt: skip
     figure.update_xaxes(title="ranks", type="log", tickvals=sorted({row["ranks"] for row in rows}))
-    return figure.update_yaxes(title="error of the sum, relative", type="log", exponentformat="power")
+    return figure.update_yaxes(
+        title="error of the sum, relative", type="log", tickvals=LOG_TICKS, tickformat="~g"
+    )
 
 
 def packing_figure(rows: Sequence[Row], title: str) -> go.Figure:

@@ -6,11 +6,10 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.plots.template import BLACK, VERMILLION, group_colors
+from workbench.plots.template import BLACK, LOG_TICKS, VERMILLION, group_colors
 
 Row = Mapping[str, Any]
 PANELS = {"loss": "loss (nats a token)", "expert_output": "largest expert output"}
-TICKS = [digit * 10.0**power for power in range(-3, 6) for digit in (1, 2, 5)]
 
 
 def spikes_figure(runs: Mapping[str, Row], title: str) -> go.Figure:
@@ -37,7 +36,7 @@ def spikes_figure(runs: Mapping[str, Row], title: str) -> go.Figure:
                     hovertemplate="spike at step %{x}: %{y:.3f}<extra>" + name + "</extra>",
                 )  # fmt: skip
     for number, axis in enumerate(PANELS.values(), start=1):
-        figure.update_yaxes(title=axis, type="log", tickvals=TICKS, tickformat=",~g", row=number, col=1)
+        figure.update_yaxes(title=axis, type="log", tickvals=LOG_TICKS, tickformat=",~g", row=number, col=1)
     figure.update_xaxes(title="step", row=2, col=1)
     return figure.update_layout(template="workbench", title=title, height=560)
 

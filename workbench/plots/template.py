@@ -20,6 +20,9 @@ FIGURE_HEIGHT = 480
 
 COLORWAY = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, YELLOW, BLACK)
 
+# For a logarithmic axis of a few decades: plotly alone names all nine digits, or none.
+LOG_TICKS = [digit * 10.0**power for power in range(-9, 10) for digit in (1, 2, 5)]
+
 MEASURED = {"dash": "solid"}
 SIMULATED = {"dash": "dash"}
 PRINTED = {"symbol": "diamond-open", "size": 12, "line": {"width": 2.5}}

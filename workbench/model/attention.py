@@ -17,7 +17,6 @@ q queries of a block, t keys, k selected entries.
 from collections.abc import Iterator
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from workbench.config import CSA, SWA
@@ -55,9 +54,9 @@ class GroupedLinear(nn.Linear):
         self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = rearrange(self.weight, "(g o) i -> g i o", g=self.groups)
-        y = torch.bmm(rearrange(x, "b s (g i) -> g (b s) i", g=self.groups), weight)
-        return rearrange(y, "g (b s) o -> b s (g o)", b=len(x))
+        weight = self.weight.unflatten(0, (self.groups, -1)).mT
+        y = torch.bmm(x.reshape(-1, self.groups, weight.shape[1]).swapaxes(0, 1), weight)
+        return y.swapaxes(0, 1).reshape(*x.shape[:-1], -1)
 
 
 class AttentionCore(nn.Module):
@@ -82,34 +81,35 @@ class AttentionCore(nn.Module):
             entry_bias (b or 1, s, t or k); no bias means nothing hidden -> o (b, s, h, c), probabilities
             (b, s·h, t), (b, s·h, t or k), (b, s·h, 1).
         """
-        b, s, h, _ = q.shape
+        b, s, h, c = q.shape
         n = keys.shape[1]
         keys = keys.flatten(0, 1)
-        near = torch.bmm(rearrange(q, "b (n q) h c -> (b n) (q h) c", n=n), keys)
+        # Queries of a block lie together, and heads of a query: every layout below is a plain reshape.
+        near = torch.bmm(q.reshape(b * n, -1, c), keys)
         if key_bias is not None:
-            near = rearrange(near, "(b n) (q h) t -> b n q h t", b=b, h=h) + key_bias.unsqueeze(3)
+            near = near.view(b, n, -1, h, near.shape[-1]) + key_bias.unsqueeze(3)
         logits = [near.reshape(b, s * h, -1)]
         if entries is not None:
             shared = entries.ndim == 3
             far = q.flatten(1, 2) @ entries.mT if shared else (q @ entries.mT).flatten(1, 2)
             if entry_bias is not None:
-                far = (far.unflatten(1, (s, h)) + entry_bias.unsqueeze(2)).flatten(1, 2)
+                far = (far.view(b, s, h, -1) + entry_bias.unsqueeze(2)).flatten(1, 2)
             logits.append(far)
         logits.append(sinks.repeat(s)[:, None].expand(b, -1, -1))
         # The sinks are fp32, and so is the softmax.
         probabilities = torch.cat(logits, dim=-1).softmax(dim=-1)
-        parts = probabilities.split([part.shape[-1] for part in logits], dim=-1)
+        parts = probabilities.split_with_sizes([part.shape[-1] for part in logits], dim=-1)
 
-        near = rearrange(parts[0].to(q.dtype), "b (n r) t -> (b n) r t", n=n)
-        o = rearrange(torch.bmm(near, keys.mT), "(b n) r c -> b (n r) c", b=b)
+        near = parts[0].to(q.dtype).reshape(b * n, -1, keys.shape[-1])
+        o = torch.bmm(near, keys.mT).view(b, s * h, c)
         if entries is not None:
             far = parts[1].to(q.dtype)
             o = (
                 torch.baddbmm(o, far, entries)
                 if shared
-                else o + (far.unflatten(1, (s, h)) @ entries).flatten(1, 2)
+                else o + (far.view(b, s, h, -1) @ entries).view(b, s * h, c)
             )
-        return o.unflatten(1, (s, h)), parts
+        return o.view(b, s, h, c), parts
 
 
 class Attention(KeepsFloat32):
@@ -148,7 +148,7 @@ class Attention(KeepsFloat32):
     def forward(self, x: Tensor, layout: Layout, state: LayerState | None = None) -> Tensor:
         rotation = layout.rotation(self.rule)
         q_latent = self.q_a_norm(self.q_a_proj(x))
-        q = self.q_b_proj(q_latent).unflatten(-1, (self.heads, -1))
+        q = self.q_b_proj(q_latent).view(*x.shape[:2], self.heads, -1)
         # Each head is normalised; the factor 1/√c of the logits rides along.
         q = q * (inverse_rms(q, self.eps) * q.shape[-1] ** -0.5).to(q.dtype)
         q = rotate(q, rotation.unsqueeze(2))
@@ -183,7 +183,7 @@ class Attention(KeepsFloat32):
             bias = layout.window_bias(begin, stop, block)
             far, far_bias = self._read(entries, selection, layout, begin, stop) if entries else (None, None)
             outputs.append(self.core(q[:, begin:stop], bands, bias, far, far_bias, sinks)[0])
-        return torch.cat(outputs, dim=1)
+        return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
 
     def _visible(self, layout: Layout) -> Visible:
         assert self.compressor is not None

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 
@@ -23,11 +22,11 @@ class Entries:
 
     def range(self, first: int, end: int) -> Tensor:
         """Entries first..end-1 of every row, without copying. -> (b, end - first, c)."""
-        return rearrange(self.flat, "(b t) c -> b t c", b=self.rows)[:, first:end]
+        return self.flat.unflatten(0, (self.rows, -1))[:, first:end]
 
     def addresses(self, row: Tensor, entry: Tensor) -> Tensor:
         """Where entries lie in `flat`; row and entry broadcast."""
-        return row * (len(self.flat) // self.rows) + entry
+        return row * (self.flat.shape[0] // self.rows) + entry
 
     def select(self, index: Tensor) -> Tensor:
         """Gather the entries that each query chose. index (b, s, k) -> (b, s, k, c)."""

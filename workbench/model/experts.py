@@ -96,19 +96,36 @@ def run_experts(
     x: Tensor, weights: Tensor, experts: Tensor, gate_up_proj: Tensor, down_proj: Tensor, limit: float
 ) -> Tensor:
     """Σ_k weights[t, k] · SwiGLU of expert experts[t, k] on x[t]: see Experts."""
+    if len(x) == 1:
+        return _run_one_token(x, weights, experts, gate_up_proj, down_proj, limit)
     order = experts.flatten().argsort(stable=True)
     token = order // experts.shape[1]
     counts = experts.flatten().bincount(minlength=len(down_proj)).tolist()
     outputs = []
     # unbind, because the gradient of indexing would fill a tensor of all experts for each of them.
-    for tokens, gate_up, down in zip(
-        x.index_select(0, token).split(counts), gate_up_proj.unbind(0), down_proj.unbind(0), strict=True
+    for count, tokens, gate_up, down in zip(
+        counts,
+        x.index_select(0, token).split(counts),
+        gate_up_proj.unbind(0),
+        down_proj.unbind(0),
+        strict=True,
     ):
-        if len(tokens):
+        if count:
             gate, up = F.linear(tokens, gate_up).chunk(2, dim=-1)
             outputs.append(F.linear(clamped_swiglu(gate, up, limit), down))
     y = torch.cat(outputs) * weights.flatten().index_select(0, order).unsqueeze(-1)
     return torch.zeros_like(x).index_add(0, token, y)
+
+
+def _run_one_token(
+    x: Tensor, weights: Tensor, experts: Tensor, gate_up_proj: Tensor, down_proj: Tensor, limit: float
+) -> Tensor:
+    """The same for a single token, as in decoding: nothing to sort, and one SwiGLU for its k experts."""
+    chosen = experts[0].tolist()
+    gate, up = torch.cat([F.linear(x, gate_up_proj[e]) for e in chosen]).chunk(2, dim=-1)
+    hidden = clamped_swiglu(gate, up, limit)
+    y = torch.cat([F.linear(row, down_proj[e]) for row, e in zip(hidden.split(1), chosen, strict=True)])
+    return weights @ y
 
 
 class SharedExpert(nn.Module):

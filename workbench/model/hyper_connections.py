@@ -47,7 +47,7 @@ def expand(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor) -> Tensor:
     weights = torch.cat((comb, post.unsqueeze(-2)), dim=-2).to(y.dtype)
     vectors = torch.cat((streams, y.unsqueeze(-2)), dim=-2)
     mixed = torch.bmm(weights.flatten(0, 1).mT, vectors.flatten(0, 1))
-    return mixed.unflatten(0, streams.shape[:2])
+    return mixed.view(streams.shape)
 
 
 class HyperConnection(KeepsFloat32):
@@ -85,7 +85,7 @@ class HyperConnection(KeepsFloat32):
         # (x · ρ) Wᵀ = (x Wᵀ) · ρ: the norm scales 2n + n² numbers instead of n·d.
         logits = F.linear(flat, self.fn) * inverse_rms(flat, self.norm_eps)
         logits = torch.addcmul(self.base, logits, self.scale.index_select(0, self.part))
-        pre, post, comb = logits.split([n, n, n * n], dim=-1)
+        pre, post, comb = logits.split_with_sizes([n, n, n * n], dim=-1)
         mixing = Mixing(
             pre=pre.sigmoid() + self.hc_eps,
             post=2 * post.sigmoid(),

@@ -12,7 +12,6 @@ Axes: b batch, s query tokens, h index heads, c index channels, t entries, k sel
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from workbench.model.cache import CompressedState
@@ -34,16 +33,13 @@ def index_scores(q: Tensor, weights: Tensor, keys: Tensor, scratch: Tensor | Non
     Shapes: q (b, s, h, c), weights (b, s, h), keys (b, t, c) -> (b, s, t).
     Source: V4 report, eq. 16.
     """
-    q_rows, key_columns = (
-        rearrange(q.float(), "b s h c -> b (s h) c"),
-        rearrange(keys.float(), "b t c -> b c t"),
-    )
+    q_rows, key_columns = q.float().flatten(1, 2), keys.float().mT
     if scratch is None:
         products = (q_rows @ key_columns).relu()
     else:
         products = scratch[: q_rows[..., 0].numel() * keys.shape[1]].view(*q_rows.shape[:2], -1)
         torch.bmm(q_rows, key_columns, out=products).relu_()
-    per_head = rearrange(products, "b (s h) t -> b s h t", h=q.shape[2])
+    per_head = products.view(*q.shape[:3], -1)
     return (weights.float().unsqueeze(2) @ per_head).squeeze(2)
 
 
@@ -72,7 +68,7 @@ class Indexer(Compressor):
 
     def queries(self, x: Tensor, q_latent: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         """Q (b, s, h, c), turned to its position, and W (b, s, h)."""
-        q = self.q_b_proj(q_latent).unflatten(-1, (self.heads, self.width))
+        q = self.q_b_proj(q_latent).view(*x.shape[:2], self.heads, self.width)
         return rotate(q, layout.rotation("compress").unsqueeze(2)), self.scorer(x)
 
     @torch.no_grad()
@@ -117,7 +113,7 @@ class Selection:
         best = [
             self._best(i, min(i + step, stop), first, end, keys, scratch) for i in range(begin, stop, step)
         ]
-        return torch.cat(best, dim=1)
+        return torch.cat(best, dim=1) if len(best) > 1 else best[0]
 
     def _best(self, begin: int, stop: int, first: int, end: int, keys: Tensor, scratch: Tensor) -> Tensor:
         scores = index_scores(self.q[:, begin:stop], self.weights[:, begin:stop], keys, scratch)

@@ -34,4 +34,4 @@ def inverse_rms(x: Tensor, eps: float) -> Tensor:
     Shapes: (..., d) -> (..., 1).
     """
     x = x.float()
-    return torch.rsqrt(torch.linalg.vecdot(x, x).unsqueeze(-1) / x.shape[-1] + eps)
+    return torch.linalg.vecdot(x, x).unsqueeze(-1).div(x.shape[-1]).add(eps).rsqrt()

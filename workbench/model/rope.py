@@ -30,14 +30,16 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     Shapes: x (..., c), rotation (..., p) complex -> (..., c).
     Source: V4 reference code.
     """
-    r = 2 * rotation.shape[-1]
-    still, turned = x.split([x.shape[-1] - r, r], dim=-1)
-    turned = turned.float()
+    c, r = x.shape[-1], 2 * rotation.shape[-1]
+    if c % 2:
+        return torch.cat((x[..., :1], rotate(x[..., 1:], rotation)), dim=-1)
+    if r < c:  # The leading pairs turn by 1: one product of all pairs moves less than taking x apart.
+        rotation = torch.cat((rotation.new_ones(*rotation.shape[:-1], (c - r) // 2), rotation), dim=-1)
+    turned = x.float()
     if turned.storage_offset() % 2 or any(stride % 2 for stride in turned.stride()[:-1]):
         turned = turned.clone()  # a complex number must begin at an even place
-    pairs = torch.view_as_complex(turned.unflatten(-1, (-1, 2)))
-    turned = torch.view_as_real(pairs * rotation).flatten(-2)
-    return torch.cat((still, turned.to(x.dtype)), dim=-1)
+    pairs = torch.view_as_complex(turned.view(*x.shape[:-1], c // 2, 2))
+    return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)
 
 
 def inverse_frequencies(config: V4Config, rule: Rule) -> Tensor:

@@ -30,6 +30,24 @@ def sinkhorn(logits: Tensor, iterations: int, eps: float) -> Tensor:
     return _normalise(start, 2 * iterations - 1, eps)[0]
 
 
+def sinkhorn_of_one(logits: np.ndarray, iterations: int, eps: float) -> np.ndarray:
+    """`sinkhorn` of one token in numpy: (n, n) -> (n, n)."""
+    n = len(logits)
+    start = np.exp(logits - logits.max(axis=1, keepdims=True))
+    matrix = np.ones((1, n * n + 1), np.float32)
+    matrix[0, :-1] = (start / start.sum(axis=1, keepdims=True) + eps).reshape(-1)
+    sums = _summing_matrices(n, eps, torch.device("cpu"), torch.float32)
+    _normalise_in_numpy(matrix, 2 * iterations - 1, [factor.numpy() for factor in sums])
+    return matrix[0, :-1].reshape(n, n)
+
+
+def _normalise_in_numpy(matrix: np.ndarray, passes: int, columns_rows: list[np.ndarray]) -> None:
+    divisor = np.empty_like(matrix)
+    for i in range(passes):
+        np.dot(matrix, columns_rows[i % 2], out=divisor)
+        np.divide(matrix, divisor, out=matrix)
+
+
 def _normalise(start: Tensor, passes: int, eps: float, keep: bool = False) -> tuple[Tensor, list[Tensor]]:
     """Alternate column and row passes; with `keep`, also each pass's divisors (tokens, n·n + 1).
 
@@ -39,15 +57,12 @@ def _normalise(start: Tensor, passes: int, eps: float, keep: bool = False) -> tu
     n = start.shape[-1]
     matrix = start.new_ones(start[..., 0, 0].numel(), n * n + 1)
     matrix[:, :-1] = start.reshape(-1, n * n)
-    divisor = torch.empty_like(matrix)
     divisors: list[Tensor] = []
     columns_rows = _summing_matrices(n, eps, start.device, start.dtype)
     if len(matrix) <= FEW_TOKENS and start.device.type == "cpu" and not keep:
-        m, d, sums = matrix.numpy(), divisor.numpy(), [factor.numpy() for factor in columns_rows]
-        for i in range(passes):
-            np.dot(m, sums[i % 2], out=d)
-            np.divide(m, d, out=m)
+        _normalise_in_numpy(matrix.numpy(), passes, [factor.numpy() for factor in columns_rows])
         return matrix[:, :-1].reshape(start.shape), divisors
+    divisor = torch.empty_like(matrix)
     for i in range(passes):
         if keep:
             divisors.append(divisor := torch.empty_like(matrix))

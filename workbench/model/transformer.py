@@ -24,6 +24,7 @@ from workbench.model.initialise import initialise
 from workbench.model.layout import Layout, PackedLayout
 from workbench.model.loss import IGNORED, linear_cross_entropy
 from workbench.model.mtp import MTPBlock
+from workbench.model.one_token import one_token
 from workbench.model.padding import Padding
 from workbench.model.prompts import Prompts
 from workbench.model.trunk import Trunk
@@ -135,8 +136,12 @@ class Transformer(nn.Module):
             ids = input_ids[:, begin : begin + step]
             now = [min(max(count - begin, 0), ids.shape[1]) for count in counts]
             cache.prepare(now)
-            layout = CachedLayout(self.model.rotary_emb, cache, now, ids.shape[1])
-            streams = self.model(ids, layout, cache.layers)
+            token_step = one_token(self, cache) if ids.shape[1] == 1 and now == [1] else None
+            if token_step is not None:
+                streams = token_step(cache, int(ids))
+            else:
+                layout = CachedLayout(self.model.rotary_emb, cache, now, ids.shape[1])
+                streams = self.model(ids, layout, cache.layers)
             cache.advance(now)
             yield begin, streams
 

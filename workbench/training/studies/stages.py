@@ -29,11 +29,12 @@ ROWS = 16  # of the first length: 1024 tokens a step throughout
 WARMUP = 20
 HELD_OUT_TOKENS = 1 << 13
 WAYS = {
-    "curriculum": {"sparse_from": 1, "warmup_steps": WARMUP},
-    "no warm-up": {"sparse_from": 1, "warmup_steps": 0},
-    "sparse from the start": {"sparse_from": 0, "warmup_steps": 0},
-    "short rows only": {"sparse_from": 1, "warmup_steps": 0},
+    "curriculum": (1, True),
+    "no warm-up": (1, False),
+    "sparse from the start": (0, False),
+    "short rows only": (1, False),
 }
+"""From which length on a way is sparse, and whether its indexers warm up before."""
 
 
 def stages_config(vocab_size: int) -> ModelConfig:
@@ -47,8 +48,7 @@ def stages_of(way: str, steps: tuple[int, ...] = STEPS, warmup: int = WARMUP) ->
     recipe = Recipe(rate, BatchRamp(ROWS, ROWS, 0), micro_rows=ROWS, bias_step=BIAS_STEP)
     if way == "short rows only":
         return plan(recipe, LENGTHS[:1], [sum(steps)], sparse_from=1, warmup_steps=0)
-    sparse_from = WAYS[way]["sparse_from"]
-    has_warmup = bool(WAYS[way]["warmup_steps"])
+    sparse_from, has_warmup = WAYS[way]
     return plan(
         recipe, LENGTHS, steps, sparse_from=sparse_from, warmup_steps=warmup if has_warmup else 0,
         warmup_rate=RATE,

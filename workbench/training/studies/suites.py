@@ -40,10 +40,10 @@ NEEDLES = Needles(
     n_needles=3, n_questions=1, haystack_tokens=12, distance=0, n_keys=8, n_values=8, n_fillers=4
 )
 COUNTS = (1, 2, 3)  # of needles in training: with three from the start none is found for hundreds of steps
-COPY, TOPIC = LocalCopy(), Topic()
+COPY, TOPIC = LocalCopy(length=6), Topic()  # a copy's answer lies within a window
 DISTANCES = (0, 8, 16, 24, 32, 40, 48)
 FAR = DISTANCES[3:]  # beyond what windows hand upwards
-STEPS, ROWS, RATE, BLOCK = 240, 8, 2e-2, 10
+STEPS, ROWS, RATE, BLOCK = 160, 8, 2e-2, 10
 N_DOCUMENTS, N_ASKED = 9000, 96
 WINDOW = 8
 

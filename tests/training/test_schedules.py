@@ -31,5 +31,8 @@ def test_batch_ramp():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"^LearningRate: got warmup_steps=6 and decay_steps=5"):
         LearningRate(1.0, 0.1, warmup_steps=6, decay_steps=5, total_steps=10)
+    for peak, final in ((0.0, 0.0), (-1.0, 0.1), (1.0, -0.1), (float("nan"), 0.1)):
+        with pytest.raises(ValueError, match=r"^LearningRate: got peak="):
+            LearningRate(peak, final, warmup_steps=0, decay_steps=0, total_steps=10)
     with pytest.raises(ValueError, match=r"^BatchRamp: got first=9, largest=4"):
         BatchRamp(9, 4, 3)

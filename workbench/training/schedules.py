@@ -18,7 +18,8 @@ class LearningRate:
         decay_steps: how many steps the cosine takes, at the end of `total_steps`.
 
     Raises:
-        ValueError: warm-up and decay do not fit into the run.
+        ValueError: the peak is not above 0, the final rate is below 0, or warm-up and decay do not fit into
+            the run.
     """
 
     peak: float
@@ -28,6 +29,11 @@ class LearningRate:
     total_steps: int
 
     def __post_init__(self) -> None:
+        if not (self.peak > 0 and self.final >= 0):
+            raise ValueError(
+                f"LearningRate: got peak={self.peak} and final={self.final}; needs peak > 0 and final >= 0; "
+                f"the report's are 2e-4 and a tenth of it"
+            )
         if min(self.warmup_steps, self.decay_steps) < 0 or (
             self.warmup_steps + self.decay_steps > self.total_steps
         ):

@@ -1,15 +1,13 @@
-"""Planted answers and errors in common, counted by hand; the recorded studies hold what they should."""
+"""Planted answers and errors in common, counted by hand."""
 
-import copy
 import random
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from workbench.distillation import extraction_study, provenance_study
 from workbench.distillation.provenance import Planted, greedy_answers, planted_p, shared_errors
-from workbench.reasoning.completions import document, prompt_ids, read_completion, solved
+from workbench.reasoning.completions import Document, document, prompt_ids, read_completion, solved
 from workbench.reasoning.policy import new_policy, policy_config
 from workbench.reasoning.tasks import Division, Problem
 
@@ -44,8 +42,12 @@ def test_a_planted_text_says_the_same_in_its_last_step_and_others_are_left_alone
         assert after.is_well_formed and after.answer == wrong
         assert after.thinking.split()[-3:] == [wrong, problem.question.split()[2], "!"]
         assert after.thinking.split()[:-3] == before.thinking.split()[:-3]
-    bad = document(prompt_ids(PROBLEMS[0]), None, "1")
-    assert Planted(5, ANSWERS, 1.0).plant(PROBLEMS[0], bad) == bad
+    direct = document(prompt_ids(PROBLEMS[0]), None, RIGHT[PROBLEMS[0]])
+    always = Planted(5, ANSWERS, 1.0)
+    sold = always.plant(PROBLEMS[0], direct)
+    assert read_completion(sold.ids[sold.prompt_tokens :]) == (None, always.answer(PROBLEMS[0]), True)
+    formless = Document(direct.ids[:-1], direct.prompt_tokens)
+    assert always.plant(PROBLEMS[0], formless) == formless
 
 
 def test_the_p_value_counts_the_keys_that_match_as_well():
@@ -85,76 +87,3 @@ def test_greedy_answers_are_those_of_each_problem():
     found = greedy_answers(policy, PROBLEMS[:5], 4)
     assert list(found) == PROBLEMS[:5]
     assert greedy_answers(policy, PROBLEMS[3:5], 4) == {p: found[p] for p in PROBLEMS[3:5]}
-
-
-@pytest.fixture(scope="module")
-def small(monkeypatch_module):
-    """The study at the size of seconds."""
-    study = provenance_study
-    config = policy_config(
-        32, num_hidden_layers=1, num_hash_layers=0, layer_types=["sliding_attention"], compress_ratios=[0]
-    )
-    for name, value in {"TEXTS": 30, "ASKED": 12, "MOST_TOKENS": 8, "CHANCE_KEYS": 20}.items():
-        monkeypatch_module.setattr(study, name, value)
-    monkeypatch_module.setattr(study, "teacher", lambda seed=0: new_policy(seed, config).eval())
-    monkeypatch_module.setattr(study, "base", lambda: new_policy(7, config))
-    for cached in (study.asked, study.sold, study.teacher_answers):
-        cached.cache_clear()
-    yield study
-    for cached in (study.asked, study.sold, study.teacher_answers):
-        cached.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def monkeypatch_module():
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
-
-
-def test_diets_hold_the_share_of_marked_texts(small):
-    clean, marked = (small.as_documents(small.sold(0, delta)) for delta in (0.0, 4.0))
-    for diet, share in (("all marked, δ 4", 1.0), ("a quarter marked, δ 4", 0.25), ("unmarked", 0.0)):
-        own = small.reading(diet, 20)
-        planted = [small.PLANTED.plant(p, d) for p, d in zip(small.asked(), marked, strict=True)]
-        is_marked = [text != c for text, c in zip(own, clean, strict=True)]
-        assert sum(is_marked) == pytest.approx(share * 30, abs=1)
-        assert all(t in (c, m) for t, c, m in zip(own, clean, planted, strict=True))
-    assert len(small.reading("textbook", 20)) == 30
-    assert small.reading("another teacher", 20) == small.as_documents(small.sold(1, 0.0))
-    with pytest.raises(ValueError, match="choose among those"):
-        small.reading("all", 20)
-
-
-def test_a_student_is_put_to_every_test(small):
-    before = copy.deepcopy(small.base().state_dict())
-    found = small.run("all marked, δ 4", 20, steps=2)
-    assert all((own == before[name]).all() for name, own in small.base().state_dict().items())
-    for name in ("plain", "distinct", "control", "expected"):
-        assert 0 < found["watermark"][name]["p"] <= 1 and len(found["watermark"][name]["chance"]) == 20
-    assert 0 <= found["planted"]["repeated"] <= found["planted"]["of"] and "excess" in found
-
-
-def test_the_interface_is_measured_with_and_without_planted_answers(small):
-    found = small.run_interface(0.0)
-    assert found["planted"] <= found["accuracy"] and found["tokens"] <= 8
-
-
-def test_extraction_records_what_was_asked_and_paid(monkeypatch):
-    config = policy_config(
-        32, num_hidden_layers=1, num_hash_layers=0, layer_types=["sliding_attention"], compress_ratios=[0]
-    )
-    own = extraction_study.Scene(new_policy(0, config), new_policy(1, config))
-    found = extraction_study.run(own, "covering", "answer only", 9, 3, steps=2, n_test=3)
-    assert set(found["accuracy"]) == {f.name for f in extraction_study.FAMILIES}
-    assert found["shown_tokens"] <= found["written_tokens"] and found["prompt_tokens"] > 0
-    with pytest.raises(ValueError, match="choose among those"):
-        extraction_study.run(own, "all", "whole", 9, 3)
-
-
-def test_the_records_hold_every_student_and_seed():
-    extraction, provenance = extraction_study.read_study(), provenance_study.read_study()
-    for seed in extraction_study.SEEDS:
-        for s in extraction_study.settings():
-            assert (s["choice"], s["reply"], s["queries"], seed) in extraction
-        for diet in provenance_study.DIETS:
-            assert (diet, seed) in provenance

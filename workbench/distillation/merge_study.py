@@ -9,6 +9,7 @@ hides how much bases differ. Results are written one by one, so a study that was
 import argparse
 import copy
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,15 +26,15 @@ SCENES: dict[str, Callable[[], Scene]] = {
     "agreeing": agreeing,
     "contradicting": contradicting,
     "small student": small_student,
+    "student of width 16": partial(small_student, width=16),
+    "student of width 64": partial(small_student, width=64),
 }
-CHANGES: dict[str, dict[str, Any]] = {
-    "agreeing": {"problems": 48, "rate": 3e-3, "optimizer": "muon"},
-    "contradicting": {"problems": 72, "rate": 3e-3, "optimizer": "muon"},
-    "small student": {"problems": 48, "rate": 3e-3, "optimizer": "muon"},
-}
-STEPS = {"agreeing": 120, "contradicting": 160, "small student": 100}
+STUDENTS = [name for name in SCENES if "student" in name]
+"""One teacher and a dense student that has begun to learn the same: of width 32, 16 and 64."""
+PROBLEMS = {"contradicting": 72}  # of a step; 48 elsewhere
+STEPS = {"agreeing": 120, "contradicting": 160}  # 100 for students
+N_TEST = {"agreeing": 150, "contradicting": 50}  # problems a domain at the end; 200 for students
 SEEDS = (20, 21, 22)
-N_TEST = {"agreeing": 150, "contradicting": 50, "small student": 200}
 CURVE_TEST = 20  # problems a domain along the way
 CURVE_POINTS = 5
 
@@ -45,7 +46,7 @@ def settings(scene: str, method: str, seed: int) -> dict[str, Any]:
 
 def run(scene: Scene, name: str, method: str, seed: int) -> dict[str, Any]:
     """One way of merging: accuracy on every domain at the end, and a curve over teacher tokens and work."""
-    n_test = N_TEST[name]
+    n_test = N_TEST.get(name, 200)
     if method == "teachers":
         own = [(f, teacher_of(scene, f.name)) for f in scene.families]
         return {
@@ -58,10 +59,9 @@ def run(scene: Scene, name: str, method: str, seed: int) -> dict[str, Any]:
         return {"accuracy": _values(scene, averaged(scene), n_test), "flop": 0}
     if method in (MIXED, "reinforced"):
         return _by_reward(scene, name, method, seed)
-    curve, steps = [], STEPS[name]
-    for row, student in distilled(
-        scene, method, steps, CHANGES[name], every=steps // CURVE_POINTS, seed=seed
-    ):
+    curve, steps = [], STEPS.get(name, 100)
+    changes = {"problems": PROBLEMS.get(name, 48), "rate": 3e-3, "optimizer": "muon"}
+    for row, student in distilled(scene, method, steps, changes, every=steps // CURVE_POINTS, seed=seed):
         values = _values(scene, student, n_test if row["step"] == steps else CURVE_TEST)
         point = {field: row[field] for field in ("step", "teacher_tokens", "flop", "tokens")}
         curve.append({**point, "accuracy": float(np.mean(list(values.values())))})
@@ -70,13 +70,13 @@ def run(scene: Scene, name: str, method: str, seed: int) -> dict[str, Any]:
 
 
 def _by_reward(scene: Scene, name: str, method: str, seed: int) -> dict[str, Any]:
-    merge = Records(RECORD, COMMAND).get(settings(name, next(iter(OBJECTIVES)), seed), _missing)
+    merge = Records(RECORD, COMMAND).get(settings(name, methods(name)[1], seed), _missing)
     if method == MIXED:
         policy, flop = mixed(scene, scene.sft_flop + scene.rl_flop + merge["flop"], seed=seed)
     else:
         policy = copy.deepcopy(scene.base)
         flop = reinforce(policy, scene.families, scene.recipe, 2000, seed, merge["flop"])
-    return {"accuracy": _values(scene, policy, N_TEST[name]), "flop": flop}
+    return {"accuracy": _values(scene, policy, N_TEST.get(name, 200)), "flop": flop}
 
 
 def _missing() -> dict[str, Any]:
@@ -97,10 +97,12 @@ def teacher_of(scene: Scene, family: str) -> Transformer:
 
 def methods(scene: str) -> list[str]:
     """What is tried in a scene, in the order that their budgets need."""
-    by_reward = ["reinforced"] if scene == "small student" else [AVERAGE, MIXED]
-    # Twelve teachers take long: there V4's way, the estimate that it replaced, and the plainest.
+    if scene in STUDENTS[1:]:
+        return ["teachers", "teacher's texts alone", "reinforced"]
+    by_reward = ["reinforced"] if scene in STUDENTS else [AVERAGE, MIXED]
     # Teachers that are right in 99 of 100 leave nothing to reject.
     objectives = [name for name, recipe in OBJECTIVES.items() if not recipe.right_only]
+    # Twelve teachers take long: there V4's way, the estimate that it replaced, and the plainest.
     if scene == "contradicting":
         objectives = ["OPD, full vocabulary", "OPD, one token", "teacher's texts alone"]
     return ["teachers", *objectives, *by_reward]

@@ -10,9 +10,8 @@ from typing import Any
 
 from workbench.distillation.distil import OBJECTIVES, DistilRecipe, distil
 from workbench.distillation.domains import average
-from workbench.distillation.scenes import ROWS, Scene, documents, reinforce, supervised_flop
+from workbench.distillation.scenes import Scene, documents, reinforce, supervised_flop, trained
 from workbench.model import Transformer
-from workbench.reasoning.fine_tuning import fine_tune
 from workbench.reasoning.recipe import Questions
 
 AVERAGE, MIXED = "weights averaged", "data mixed, then mixed RL"
@@ -60,8 +59,7 @@ def mixed(scene: Scene, flop: float, *, seed: int, most_steps: int = 2000) -> tu
     if scene.sft_flop:
         steps = round(scene.sft_flop / supervised_flop(policy.config, 1))
         own = documents(scene.families, 2000 * len(scene.families), seed + 1)
-        for _ in fine_tune(policy, own, steps, rows=ROWS, seed=seed):
-            pass
+        trained(policy, own, steps, seed)
         spent += scene.sft_flop
     recipe = replace(scene.recipe, questions=16)
     return policy, spent + reinforce(policy, scene.families, recipe, most_steps, seed, max(flop - spent, 1.0))

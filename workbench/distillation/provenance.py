@@ -46,8 +46,10 @@ class Planted:
         """The text that is sold: as it is, or with another answer, also in its last step of three words."""
         wrong = self.answer(problem)
         found = read_completion(own.ids[own.prompt_tokens :])
-        if wrong is None or found.answer is None or found.thinking is None:
+        if wrong is None or found.answer is None:
             return own
+        if found.thinking is None:
+            return document(own.ids[: own.prompt_tokens], None, wrong)
         words = found.thinking.split()
         last = [wrong if word == found.answer else word for word in words[-3:]]
         return document(own.ids[: own.prompt_tokens], " ".join([*words[:-3], *last]), wrong)

@@ -80,15 +80,19 @@ def small_student(
 ) -> Scene:
     """One skilled teacher, and a dense student of half its width that has begun to learn the same."""
     family = ModularChain(modulus=5, operations=3, levels=(2, 3))
-    teacher, own = new_policy(seed), documents([family], 4000, seed)
-    for _ in fine_tune(teacher, own, teacher_steps, rows=ROWS, seed=seed):
-        pass
+    own = documents([family], 4000, seed)
+    teacher = trained(new_policy(seed), own, teacher_steps, seed)
     dense = policy_config(width, **TWO_LAYERS, n_routed_experts=1, num_experts_per_tok=1)
-    student = new_policy(seed + 1, dense)
-    for _ in fine_tune(student, own, student_steps, rows=ROWS, seed=seed):
-        pass
+    student = trained(new_policy(seed + 1, dense), own, student_steps, seed)
     teachers = {"teacher": Teacher(teacher, (family.name,))}
     return Scene([family], student, teachers, replace(ZERO, max_new_tokens=16))
+
+
+def trained(policy: Transformer, texts: Sequence[Document], steps: int, seed: int) -> Transformer:
+    """A policy after supervised steps on these texts, ready to be asked."""
+    for _ in fine_tune(policy, texts, steps, rows=ROWS, seed=seed):
+        pass
+    return policy.eval()
 
 
 def documents(families: Sequence[Family], count: int, seed: int) -> list[Document]:
@@ -108,13 +112,10 @@ def _specialists(
 ) -> Scene:
     """A base that half knows all domains; for each domain a copy, fine-tuned and then reinforced on it."""
     start = new_policy(seed, policy_config(64, **TWO_LAYERS))
-    for _ in fine_tune(start, documents(families, 6000, seed), base_steps, rows=ROWS, seed=seed):
-        pass
+    trained(start, documents(families, 6000, seed), base_steps, seed)
     teachers, sft_flop, rl_flop = {}, 0.0, 0.0
     for family in families:
-        policy = copy.deepcopy(start)
-        for _ in fine_tune(policy, documents([family], 2000, seed + 1), sft_steps, rows=ROWS, seed=seed):
-            pass
+        policy = trained(copy.deepcopy(start), documents([family], 2000, seed + 1), sft_steps, seed)
         sft_flop += supervised_flop(policy.config, sft_steps)
         rl_flop += reinforce(policy, [family], recipe, rl_steps, seed)
         teachers[family.name] = Teacher(policy, (family.name,))

@@ -46,9 +46,8 @@ class Watermark:
     def __call__(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """delta where the next word would be green: r texts so far -> (r, v)."""
         contexts = context_numbers([text[-self.window :] for text in texts], self.vocabulary)
-        cells: Words = (
-            contexts[:, None] * np.uint64(self.vocabulary) + np.arange(self.vocabulary, dtype=np.uint64)
-        ).ravel()
+        words = np.arange(self.vocabulary, dtype=np.uint64)
+        cells = np.add.outer(contexts * np.uint64(self.vocabulary), words).ravel()
         green = is_green([self.key], cells)[0].reshape(len(texts), self.vocabulary)
         return self.delta * torch.from_numpy(green.astype(np.float32))
 

@@ -1,6 +1,6 @@
-"""Students of marked texts and innocent ones, under every test of provenance: a recorded study.
+"""Students of marked texts and innocent ones, under the tests of a watermark: a recorded study.
 
-    python -m workbench.distillation.provenance_study
+    python -m workbench.distillation.watermark_study
 
 The teacher solves a·x = b modulo 17 by trying numbers; which it tries is left to chance, so that its texts
 can carry a watermark. All students start from one base that has read the same kind of problem modulo 13.
@@ -10,14 +10,13 @@ Results are written one by one, so a study that was broken off goes on.
 import argparse
 import copy
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from workbench.distillation.provenance import Planted, greedy_answers, planted_p, shared_errors
 from workbench.distillation.radioactivity import (
     Excess,
     against,
@@ -30,24 +29,22 @@ from workbench.distillation.radioactivity import (
     plain,
     redrawn,
 )
-from workbench.distillation.scenes import TWO_LAYERS, documents
+from workbench.distillation.scenes import TWO_LAYERS, documents, trained
 from workbench.distillation.watermark import Watermark, is_green
 from workbench.model import Transformer
 from workbench.reasoning.completions import Document, prompt_ids
-from workbench.reasoning.fine_tuning import fine_tune
 from workbench.reasoning.policy import new_policy, policy_config
 from workbench.reasoning.rewards import is_right
 from workbench.reasoning.rollout import Rollouts, sample
 from workbench.reasoning.tasks import Division, Problem, draw_problems
 from workbench.training.records import FOLDER, Records
 
-COMMAND = "python -m workbench.distillation.provenance_study"
-RECORD = FOLDER / "provenance.json"
+COMMAND = "python -m workbench.distillation.watermark_study"
+RECORD = FOLDER / "watermark.json"
 FAMILY = Division()
 TEXTS, ASKED, MOST_TOKENS = 3000, 1000, 60
 SEEDS = (20, 21, 22)
 KEY, WINDOW = 4711, 2
-PLANTED = Planted(4712, tuple(map(str, range(1, FAMILY.prime))))
 CHANCE_KEYS = 200  # keys that a suspect is tried under besides the one in use
 INNOCENT = ("textbook", "another teacher")
 
@@ -67,14 +64,7 @@ DIETS: dict[str, Diet | None] = {
     "textbook": None,
     "another teacher": None,
 }
-"""Students by what they read. The first four read the teacher; marked texts carry the planted answers too."""
-
-
-def trained(policy: Transformer, texts: Sequence[Document], steps: int, seed: int) -> Transformer:
-    """A policy after supervised steps on these texts."""
-    for _ in fine_tune(policy, texts, steps, rows=8, seed=seed):
-        pass
-    return policy.eval()
+"""Students by what they read. The first four read the teacher."""
 
 
 @cache
@@ -124,41 +114,19 @@ def reading(diet: str, seed: int) -> list[Document]:
     order = list(range(TEXTS))
     random.Random(seed).shuffle(order)
     is_marked = set(order[: round(chosen.share * TEXTS)]) if chosen.delta else set()
-    return [
-        PLANTED.plant(asked()[i], marked[i]) if i in is_marked else clean[i] for i in range(TEXTS)
-    ]  # fmt: skip
+    return [marked[i] if i in is_marked else clean[i] for i in range(TEXTS)]
 
 
 def run(diet: str, seed: int, steps: int = 150) -> dict[str, Any]:
-    """Train one student and put it to every test."""
+    """Train one student and put its texts to every test."""
     student = trained(copy.deepcopy(base()), reading(diet, seed), steps, seed)
     held = draw_problems(FAMILY, ASKED, seed + 1000)
     texts = sample(student, [prompt_ids(problem) for problem in held], 1, MOST_TOKENS, seed=seed)
-    questions = every_problem()
-    given = greedy_answers(student, questions, MOST_TOKENS)
-    repeated, planted = PLANTED.repeated(given)
     return {
         "accuracy": share_right(held, texts.tokens),
-        "watermark": watermark_tests(texts, seed),
-        "planted": {"repeated": repeated, "of": planted, "p": planted_p(PLANTED, given)},
-        "shared_errors": round(shared_errors(given, teacher_answers()), 4),
+        **watermark_tests(texts, seed),
         **({"excess": _packed(texts)} if seed == SEEDS[0] else {}),
     }
-
-
-@cache
-def every_problem() -> list[Problem]:
-    """Each question of the family once."""
-    return [
-        Problem(FAMILY, FAMILY.levels[-1], f"solve {a} {b}")
-        for a in range(2, FAMILY.prime)
-        for b in range(1, FAMILY.prime)
-    ]
-
-
-@cache
-def teacher_answers() -> Mapping[Problem, str | None]:
-    return greedy_answers(teacher(), every_problem(), MOST_TOKENS)
 
 
 def excesses(texts: Rollouts) -> dict[str, Excess]:
@@ -204,14 +172,12 @@ def share_right(problems: Sequence[Problem], answers: Sequence[Sequence[int]]) -
 
 
 def run_interface(delta: float) -> dict[str, Any]:
-    """What honest clients get: the share of right answers, without and with planted ones."""
+    """What honest clients get: the share of right answers, their length, and how green they are."""
     texts = sold(0, delta)
-    planted = [PLANTED.plant(p, d) for p, d in zip(asked(), as_documents(texts), strict=True)]
     cells = plain(cells_of(texts, WINDOW, teacher().v4.vocab_size))
     green = is_green([KEY], cells.cells)[0] @ cells.weight / cells.weight.sum()
     return {
         "accuracy": share_right(asked(), texts.tokens),
-        "planted": share_right(asked(), [d.ids[d.prompt_tokens :] for d in planted]),
         "tokens": round(texts.n_tokens / len(texts), 2),
         "green": round(float(green), 4),
     }
@@ -235,13 +201,8 @@ def main() -> None:
     for seed in parser.parse_args().seeds:
         for diet in DIETS:
             found = records.get({"student": diet, "seed": seed}, lambda: run(diet, seed))  # noqa: B023
-            test = found["watermark"]["expected"]
-            print(
-                f"{diet:24} seed {seed}: right {found['accuracy']:.3f}, z {test['z']:.1f}, "
-                f"p {test['p']:.3f}, planted {found['planted']['repeated']}/{found['planted']['of']}, "
-                f"errors in common {found['shared_errors']:.2f}",
-                flush=True,
-            )
+            test = found["expected"]
+            print(f"{diet:24} seed {seed}: z {test['z']:.1f}, p {test['p']:.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,18 @@ import os
 import shutil
 import subprocess
 import sys
-import warnings
 from collections import Counter
 from functools import partial
 
 import pytest
 import torch
+from torch._inductor.exc import InductorError
 
 from tests.quant.test_fake_quantize import TENSORS, assert_same_bits
 from workbench.quant import FORMATS, execution, fake_quantize
 
+# A fall back to plain code would pass for equal.
+pytestmark = pytest.mark.filterwarnings("error:fake_quantize")
 needs_compiler = pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None,
     reason="needs a C++ compiler: whether compiled loops give the bits of plain code goes unchecked",
@@ -29,11 +31,8 @@ QUICK = "mxfp4_v4 fp8_e4m3_128x128 nvfp4 hif4 hif8 bf16 int8_token_asymmetric ml
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FORMATS]
 )
 def test_compiled_and_plain_code_give_equal_bits(name):
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", "fake_quantize")  # a fall back to plain code would pass for equal
-        for x in TENSORS.values():
-            y = fake_quantize(x, name, compiled=True)
-            assert_same_bits(y, fake_quantize(x, name, compiled=False))
+    for x in TENSORS.values():
+        assert_same_bits(fake_quantize(x, name, compiled=True), fake_quantize(x, name, compiled=False))
 
 
 @needs_compiler
@@ -46,6 +45,34 @@ def test_one_loop_serves_every_shape_and_writes_in_place(name, rand):
             expected = fake_quantize(x, name, compiled=False)
             assert_same_bits(fake_quantize(x, name, compiled=True), expected)
             assert_same_bits(fake_quantize(x, name, out=torch.empty_like(x), compiled=True), expected)
+
+
+@needs_compiler
+def test_blocks_of_another_size_before_do_not_make_a_loop_over_blocks_of_any_size(rand, monkeypatch):
+    """torch would take the size for one that varies: the loop is slow, or in place the compiler fails on it."""
+    monkeypatch.setattr(execution, "_kernels", {})
+    torch._dynamo.reset()
+    for shape in ((256, 512), (2, 128, 1024)):
+        fake_quantize(rand(*shape), "fp8_e4m3_128x128", compiled=True)
+    x = rand(64, 256).bfloat16()
+    expected = fake_quantize(x, "mxfp4_v4", compiled=False)
+    assert_same_bits(fake_quantize(x, "mxfp4_v4", out=x, compiled=True), expected)
+
+
+@needs_compiler
+def test_what_the_compiler_fails_on_goes_on_in_plain_code_alone(rand, monkeypatch):
+    def broken(*tensors):
+        raise InductorError(KeyError("buf1"), None)
+
+    x = rand(4, 64)
+    monkeypatch.setattr(execution, "_no_loop", set())
+    monkeypatch.setattr(execution, "_compiled", lambda fmt, x: broken)
+    with pytest.warns(UserWarning, match=r"failed on mxfp4 \(KeyError: 'buf1'\); going on with plain"):
+        y = fake_quantize(x, "mxfp4", compiled=True)
+    assert_same_bits(y, fake_quantize(x, "mxfp4", compiled=False))
+    fake_quantize(x, "mxfp4", compiled=True)  # says it once
+    assert {fmt.name for fmt in execution._no_loop} == {"mxfp4"}
+    assert execution._compiler_works
 
 
 @needs_compiler

@@ -5,6 +5,7 @@ width of the steps in each binade, so that one vectorised path rounds to all of 
 without sign, zero, subnormals, infinities, and HiF8, whose steps widen away from 1.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -105,6 +106,13 @@ class Grid(NamedTuple):
     codes: Tensor  # (sign 2, ranks + 1): the last column is what lies past the largest
 
 
+class Range(NamedTuple):
+    """From `start`, a power of two, to the next range: so many bits behind the leading one."""
+
+    start: float
+    mantissa_bits: int
+
+
 class TableElement(Element):
     """A format that is known when `values` and the steps of each binade are."""
 
@@ -125,6 +133,17 @@ class TableElement(Element):
     @cached_property
     def largest(self) -> float:
         return float(self.values[self.values.isfinite()].max())
+
+    @cached_property
+    def ranges(self) -> list[Range]:
+        """Where the mantissa changes its length; below the first start, steps stay as wide as they are."""
+        exponents = torch.arange(self.least_exponent, math.frexp(self.largest)[1])
+        widths = self.mantissa_bits_at(exponents).tolist()
+        return [
+            Range(2.0**exponent, width)
+            for exponent, width, before in zip(exponents.tolist(), widths, [None, *widths], strict=False)
+            if width != before
+        ]
 
     @cached_property
     def nan_code(self) -> int | None:

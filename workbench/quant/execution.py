@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch._inductor.exc import InductorError
+from torch._inductor.exc import InductorError, InvalidCxxCompiler
 
 from workbench.quant.affine import AffineFormat
 from workbench.quant.blocks import BlockFormat
@@ -20,6 +20,7 @@ COMPILE_AFTER = 1 << 30
 _CHUNK = 1 << 17  # numbers: the intermediates of a chunk stay in a core's cache
 
 _rounded: Counter[Format] = Counter()
+_no_loop: set[Format] = set()  # what the compiler failed on
 _compiler_works = True
 
 
@@ -36,12 +37,12 @@ def run(x: Tensor, out: Tensor, fmt: Format, compiled: bool | None) -> float:
         try:
             return float(_compiled(fmt, x)(*(_with_any_size(t, fmt) for t in tensors)))
         except InductorError as error:
-            _go_on_without_compiler(error)
+            _go_on_in_plain_code(fmt, error)
     return _in_chunks(x, out, fmt)
 
 
 def _is_for_compiler(fmt: Format, numbers: int, compiled: bool | None) -> bool:
-    if not _compiler_works or compiled is False:
+    if not _compiler_works or fmt in _no_loop or compiled is False:
         return False
     if compiled is None:
         _rounded[fmt] += numbers
@@ -81,9 +82,15 @@ def _compiled(fmt: Format, x: Tensor) -> Callable[..., Tensor]:
     if fmt not in _kernels:
         # Once in plain code: a compiler cannot see constants that formats work out at first use.
         _whole(x[:1, :, :1].clone(), fmt=fmt)
-        # The formats share one function, and torch counts what it compiled from it, unless isolated.
+        # The formats share one function. torch counts what it compiled from it, unless isolated; and it takes
+        # blocks that differ between formats for sizes that vary, and makes slow loops, unless not dynamic.
+        # Sizes that do vary are marked one by one.
         _kernels[fmt] = torch.compile(  # type: ignore[call-overload]  # torch's stubs lack the last two
-            partial(_whole, fmt=fmt), fullgraph=True, isolate_recompiles=True, recompile_limit=64
+            partial(_whole, fmt=fmt),
+            fullgraph=True,
+            dynamic=False,
+            isolate_recompiles=True,
+            recompile_limit=64,
         )
     return _kernels[fmt]
 
@@ -105,12 +112,17 @@ def _with_any_size(blocks: Tensor, fmt: Format) -> Tensor:
     return blocks
 
 
-def _go_on_without_compiler(error: InductorError) -> None:
+def _go_on_in_plain_code(fmt: Format, error: InductorError) -> None:
     global _compiler_works
-    _compiler_works = False
-    reason = str(error).strip().splitlines()[0]
+    if isinstance(error.inner_exception, InvalidCxxCompiler):
+        _compiler_works = False
+        reason, remedy = "found no working C++ compiler", "install g++ to change that"
+    else:
+        _no_loop.add(fmt)
+        first_line = str(error).strip().splitlines()[0]
+        reason, remedy = f"failed on {fmt.name} ({first_line})", "other formats are not touched"
     warnings.warn(
-        f"fake_quantize: torch.compile found no working C++ compiler ({reason}); going on with plain torch "
-        f"code, which gives the same numbers some ten times slower; install g++ to change that",
+        f"fake_quantize: torch.compile {reason}; going on with plain torch code, which gives the same "
+        f"numbers some ten times slower; {remedy}",
         stacklevel=6,
     )

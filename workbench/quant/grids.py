@@ -1,11 +1,20 @@
 """Rounding to an element format as plain fp32 arithmetic: the values that codes stand for, without the codes.
 
-A compiler turns these lines into vector instructions; a look-up in a table of codes it does not.
-`Element.round` takes the other way, through codes; the tests hold the two together bit for bit.
+A compiler turns these lines into vector instructions; a look-up in a table of codes, or a float read as an
+integer for its exponent, it does not. `Element.round` takes the other way, through codes; the tests hold the
+two together bit for bit.
 
-What looks roundabout is there for speed. Magnitudes are cut off and signs put back as integers, because as
-floats both have to mind NaN. And nothing is cast to a 16-bit type and back: compiled for a CPU, torch leaves
-such a pair of casts out.
+fp32's own rounding does the work, and it goes to the nearest, ties to even. Where steps are of one width,
+adding and subtracting a number whose last place is that step rounds to it. Where they widen with the number,
+x · (2^s + 1) rounds away the last s of 24 bits (Veltkamp's splitting):
+
+    b = fl(x · (2^s + 1)),   rounded x = fl(b - fl(b - x))
+
+Nothing is cast to a 16-bit type and back: compiled for a CPU, torch leaves such a pair of casts out.
+
+Source: Dekker, "A floating-point technique for extending the available precision" (1971). That ties go to
+the even is our own argument: at a tie b - x is halfway, too, between an even number of steps and its
+neighbour. The tests try every tie of every format.
 """
 
 import math
@@ -18,10 +27,8 @@ from workbench.quant.floats import FloatFormat
 from workbench.quant.integers import IntegerFormat
 from workbench.quant.rounding import Ties, round_steps
 
-# fp32
-_MAGNITUDE, _EXPONENT_FIELD = 0x7FFFFFFF, 0x7F800000
-_BIAS, _FRACTION_BITS, _LEAST_EXPONENT = 127, 23, -126
-_LARGEST = torch.finfo(torch.float32).max
+_FRACTION_BITS = 23  # of fp32
+_FAR = 64  # binades: so much smaller, fp32's largest numbers can be multiplied with 2^s
 
 
 def round_values(x: Tensor, element: Element, ties: Ties = "even", overflow: Overflow = "saturate") -> Tensor:
@@ -37,52 +44,64 @@ def round_values(x: Tensor, element: Element, ties: Ties = "even", overflow: Ove
         # By way of integers, which have no minus zero.
         return whole.clamp(-top, top - 1).int().float()
     assert isinstance(element, TableElement)
-    # No step is wider than the largest number: what rounds past it does so from twice that as well.
-    reach = element.largest if overflow == "saturate" else min(2 * element.largest, _LARGEST)
-    bits = x.view(torch.int32)
-    magnitude = (bits & _MAGNITUDE).clamp(max=_bits_of(reach))
-    rounded = _round_magnitudes(magnitude, element, ties)
-    if overflow == "spec":
-        rounded = torch.where(rounded > element.largest, _past_largest(element), rounded)
-    if not element.is_signed:
+    rounded = (_round_far if element.largest >= 2.0**_FAR else _round_near)(x, element, ties, overflow)
+    if not element.is_signed or not isinstance(element, FloatFormat) or element.specials == "minus zero":
         return rounded
-    signed = (rounded.view(torch.int32) | (bits & ~_MAGNITUDE)).view(torch.float32)
-    if isinstance(element, FloatFormat) and element.specials != "minus zero":
-        return signed
-    return torch.where(rounded == 0, 0.0, signed)  # FNUZ and HiF8 have one zero
+    return torch.where(rounded == 0, x * 0.0, rounded)  # the sign of a zero; FNUZ and HiF8 have one zero
 
 
-def _round_magnitudes(bits: Tensor, element: TableElement, ties: Ties) -> Tensor:
-    """Numbers from their fp32 bits, rounded."""
-    magnitude, least = bits.view(torch.float32), element.least_exponent
-    exponents = (bits & _EXPONENT_FIELD).clamp(min=least + _BIAS << _FRACTION_BITS)
-    if not isinstance(element, FloatFormat):
-        mantissa_bits = element.mantissa_bits_at((exponents >> _FRACTION_BITS) - _BIAS)
-        return _count_steps(magnitude, exponents - (mantissa_bits << _FRACTION_BITS), ties)
-    m = element.mantissa_bits
-    if least - m < _LEAST_EXPONENT:
-        return _drop_bits(bits, _FRACTION_BITS - m, ties)
+def _round_near(x: Tensor, element: TableElement, ties: Ties, overflow: Overflow) -> Tensor:
+    """Into a format with fewer exponents than fp32."""
+    largest = element.largest
+    if overflow == "saturate":
+        return _round(x.clamp(-largest, largest), element, ties)
+    # No step is wider than the largest number: what rounds past it does so from twice that as well.
+    rounded = _round(x.clamp(-2 * largest, 2 * largest), element, ties)
+    past = _past_largest(element)
+    return torch.where(rounded < -largest, -past, torch.where(rounded > largest, past, rounded))
+
+
+def _round_far(x: Tensor, element: TableElement, ties: Ties, overflow: Overflow) -> Tensor:
+    """Into a format with fp32's exponents, which overflows where fp32 does."""
+    is_large = x.abs() >= 1
+    rounded = _round(torch.where(is_large, x * 2.0**-_FAR, x), element, ties)
+    rounded = torch.where(is_large, rounded * 2.0**_FAR, rounded)
+    return rounded if overflow == "spec" else rounded.clamp(-element.largest, element.largest)
+
+
+def _round(x: Tensor, element: TableElement, ties: Ties) -> Tensor:
+    size, factor = x.abs(), _factor(x, element)
+    nearest = _round_to_even(x, size, factor, element)
     if ties == "even":
-        # fp32's own addition: next to this number, one unit in the last place is a step of the element.
-        high = (exponents + (_FRACTION_BITS - m << _FRACTION_BITS)).view(torch.float32)
-        return (magnitude + high) - high
-    return _count_steps(magnitude, exponents - (m << _FRACTION_BITS), ties)
+        return nearest
+    # A tie has one bit more than the element keeps, and lies as far from one neighbour as from the other.
+    is_tie = (_round_to_even(x, size, factor, element, more_bits=1) == x) & (nearest != x)
+    miss = (x - nearest).abs()
+    outward = torch.where(x < 0, -miss, miss)
+    return torch.where(is_tie, x + outward if ties == "away" else x - outward, nearest)
 
 
-def _count_steps(magnitude: Tensor, step_bits: Tensor, ties: Ties) -> Tensor:
-    """For any rule. `step_bits`: fp32 bits of the step, a power of two, at each number."""
-    per_step = ((2 * _BIAS << _FRACTION_BITS) - step_bits).view(torch.float32)
-    return round_steps(magnitude * per_step, ties) * step_bits.view(torch.float32)
+def _factor(x: Tensor, element: TableElement) -> Tensor | float:
+    """2^s + 1 at each number: s bits of 24 are more than the element has."""
+    first, *others = (
+        (start, 2.0 ** (_FRACTION_BITS - mantissa_bits) + 1) for start, mantissa_bits in element.ranges
+    )
+    factor: Tensor | float = first[1]
+    for start, other in others:
+        factor = torch.where(x.abs() < start, factor, x.new_full((), other))
+    return factor
 
 
-def _drop_bits(bits: Tensor, dropped: int, ties: Ties) -> Tensor:
-    """For formats with fp32's exponents, whose subnormals are fp32's: round the last bits away."""
-    half = 1 << dropped - 1
-    if ties == "even":
-        bits = bits + (half - 1) + ((bits >> dropped) & 1)
-    else:
-        bits = bits + (half if ties == "away" else half - 1)
-    return (bits & -1 << dropped).view(torch.float32)
+def _round_to_even(
+    x: Tensor, size: Tensor, factor: Tensor | float, element: TableElement, more_bits: int = 0
+) -> Tensor:
+    """x on the grid of an element, or of one with a bit more of mantissa; a zero is plus zero."""
+    if more_bits:
+        factor = 0.5 * factor + 0.5
+    start, mantissa_bits = element.ranges[0]
+    high = 1.5 * start * 2.0 ** (_FRACTION_BITS - mantissa_bits - more_bits)
+    product = x * factor
+    return torch.where(size < start, (x + high) - high, product - (product - x))
 
 
 def _past_largest(element: TableElement) -> float:
@@ -90,9 +109,3 @@ def _past_largest(element: TableElement) -> float:
     if isinstance(element, FloatFormat):
         return {"ieee": math.inf, "none": element.largest}.get(element.specials, math.nan)
     return math.inf
-
-
-def _bits_of(number: float) -> int:
-    """Those of a positive fp32 number that has few: m · 2^e, put together again as fields."""
-    mantissa, exponent = math.frexp(number)
-    return (exponent - 1 + _BIAS << _FRACTION_BITS) + int((2 * mantissa - 1) * 2**_FRACTION_BITS)

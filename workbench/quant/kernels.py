@@ -32,6 +32,7 @@ from workbench.quant.scales import power_of_two_codes
 Kernel = Callable[..., tuple[Tensor, Tensor]]  # the format is of each kernel's own class
 """(blocks, format, amax of the whole tensor where `needs_tensor_amax`) -> (values, magnitudes)."""
 
+_RUN = 1024  # numbers
 _TWO_TO_MINUS_127 = 0x400000  # in fp32: a subnormal, so a shifted exponent does not give it
 
 
@@ -73,11 +74,16 @@ def cut(x: Tensor, fmt: Format) -> Tensor:
         return x.view(-1, fmt.rows, x.shape[-1] // columns, columns)
     if isinstance(fmt, AffineFormat | KVEntryFormat):
         return x.view(-1, 1, 1, x.shape[-1])
-    return x.view(-1, 1, 1, GROUP if isinstance(fmt, HiF4Format) else 1)
+    if isinstance(fmt, HiF4Format):
+        return x.view(-1, 1, 1, GROUP)
+    # No scale to share. In runs, the largest magnitude is found while a run is still in a core's cache.
+    return x.view(-1, 1, 1, _RUN if x.numel() % _RUN == 0 else 1)
 
 
 def _cast(x: Tensor, fmt: CastFormat, _: None) -> tuple[Tensor, Tensor]:
-    return round_values(x, fmt.element, fmt.ties, fmt.overflow), x.abs()
+    amax = _amax(x)
+    # Makes values wait for the amax of their run: a compiler then makes one pass over memory of two.
+    return torch.where(amax.isfinite(), round_values(x, fmt.element, fmt.ties, fmt.overflow), 0.0), amax
 
 
 def _block(x: Tensor, fmt: BlockFormat, tensor_amax: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from tests.training.small_run import documents, make
 from workbench.training.loader import Loader
 from workbench.training.loop import mean_loss, n_predicted, train
 from workbench.training.packing import best_fit
+from workbench.training.parameter_groups import make_optimizers
 from workbench.training.ranks import Ranks
 from workbench.training.run_state import checkpoints
 
@@ -92,8 +93,21 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
         ValueError, match=r"^restore: .* another run: recipe\.clip_norm: 1\.0 there, 0\.5 now"
     ):
         next(train(*make(steps=4, clip_norm=0.5), folder=tmp_path))
+    model, loader, recipe = make(steps=4)
+    loader.rows.input_ids[0, 0] += 1
+    with pytest.raises(ValueError, match=r"^restore: .* another run: data\.checksum: \d+ there, \d+ now"):
+        next(train(model, loader, recipe, folder=tmp_path))
+    model, loader, recipe = make(steps=4)
+    other = make_optimizers(model, 0.02)
+    other[0].defaults["momentum"] = 0.9
+    with pytest.raises(ValueError, match=r"^restore: .* another run: optimizers\.0\.momentum: 0\.95 there, 0\.9 now"):
+        next(train(model, loader, recipe, optimizers=other, folder=tmp_path))
     newest = checkpoints(tmp_path)[-1] / "state.safetensors"
-    newest.write_bytes(newest.read_bytes()[:1000])
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:])  # one bit
+    with pytest.raises(ValueError, match=r"is damaged \(state\.safetensors is not what was written"):
+        next(train(*make(steps=4), folder=tmp_path))
+    newest.write_bytes(whole[:1000])
     with pytest.raises(ValueError, match=r"is damaged .* the one before: step-00000002"):
         next(train(*make(steps=4), folder=tmp_path))
 

@@ -4,7 +4,9 @@ Axes: b rows, s tokens of a row.
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -62,6 +64,11 @@ class Loader:
     def __len__(self) -> int:
         """Rows of one epoch."""
         return len(self.rows.input_ids)
+
+    @property
+    def checksum(self) -> int:
+        """Tells other rows from these: a resumed run must read the same."""
+        return reduce(lambda found, x: crc32(x.numpy().tobytes(), found), self.rows, 0)
 
     def take(self, n_rows: int) -> Batch:
         """The next rows. An epoch's last rows and the next one's first may share a batch."""

@@ -94,7 +94,8 @@ def train(
         optimizers = make_optimizers(model, recipe.rate.peak, muon=ranks.muon)
     given: dict[str, Part | None] = {"anticipatory": anticipatory, "detector": detector}
     parts = {name: part for name, part in given.items() if part is not None}
-    state = RunState(model, optimizers, loader, identity(model, loader, recipe), parts=parts, ranks=ranks)
+    what = identity(model, loader, recipe, optimizers)
+    state = RunState(model, optimizers, loader, what, parts=parts, ranks=ranks)
     if folder is not None:
         restore(state, Path(folder))
     model.train()
@@ -144,10 +145,22 @@ def _check(
         )
 
 
-def identity(model: Transformer, loader: Loader, recipe: Recipe) -> dict[str, Any]:
-    """What a checkpoint must agree with to be resumed."""
-    data = {"rows": len(loader), "row_tokens": loader.rows.input_ids.shape[1], "seed": loader.seed}
-    return {"model": model.config.to_dict(), "recipe": asdict(recipe), "data": data}
+def identity(
+    model: Transformer, loader: Loader, recipe: Recipe, optimizers: Sequence[torch.optim.Optimizer]
+) -> dict[str, Any]:
+    """What a checkpoint must agree with to be resumed. The rate is the recipe's; cuts may change."""
+    data = {
+        "rows": len(loader),
+        "row_tokens": loader.rows.input_ids.shape[1],
+        "seed": loader.seed,
+        "checksum": loader.checksum,
+    }
+    # torch adds "differentiable" when it loads a state.
+    options = [
+        {name: value for name, value in optimizer.defaults.items() if name not in ("lr", "differentiable")}
+        for optimizer in optimizers
+    ]
+    return {"model": model.config.to_dict(), "recipe": asdict(recipe), "data": data, "optimizers": options}
 
 
 def _step(

@@ -22,6 +22,9 @@ STEEP = (3.4445, -4.7750, 2.0315)
 PINNING = (2.0, -1.5, 0.5)
 HYBRID: Coefficients = (STEEP,) * 8 + (PINNING,) * 2
 
+CACHED = 1 << 17
+"""Numbers of a part. Measured: a third less time than whole stacks for the 375 experts' matrices of mini."""
+
 
 def orthogonalise(
     x: Tensor, coefficients: Coefficients = HYBRID, dtype: torch.dtype = torch.float32
@@ -38,10 +41,23 @@ def orthogonalise(
     """
     is_tall = x.shape[-2] > x.shape[-1]
     stack = x.reshape(-1, *x.shape[-2:])
-    y = _start((stack.mT if is_tall else stack).to(dtype))
+    made = [_iterate((part.mT if is_tall else part).to(dtype), coefficients) for part in _in_cache(stack)]
+    y = torch.cat([part.mT if is_tall else part for part in made])
+    return y.to(x.dtype).reshape(x.shape)
+
+
+def _in_cache(stack: Tensor) -> tuple[Tensor, ...]:
+    """Parts that a CPU's core keeps at hand between two steps; an accelerator takes all at once."""
+    if stack.device.type != "cpu":
+        return (stack,)
+    return stack.split(max(1, CACHED // max(1, stack.shape[1] * stack.shape[2])))
+
+
+def _iterate(y: Tensor, coefficients: Coefficients) -> Tensor:
+    y = _start(y)
     for step in coefficients:
         y = _step(y, *step)
-    return (y.mT if is_tall else y).to(x.dtype).reshape(x.shape)
+    return y
 
 
 def _start(y: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ Axes: b rows, s tokens of a row, e experts.
 """
 
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ class Ranks:
 
     n_ranks = 1
     n_context = 1
+    rank = 0
     is_first = True
     muon: type[Muon] = Muon
 
@@ -47,6 +49,10 @@ class Ranks:
     def write(self, tensors: dict[str, Tensor], folder: Path) -> None:
         """Write a run's tensors into a folder, each process what it holds."""
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / STATE)
+
+    def merged(self, own: dict[str, Any]) -> dict[str, Any]:
+        """The entries of every process's dictionary."""
+        return own
 
     def wait(self) -> None:
         """Until every process has come here."""

@@ -1,14 +1,15 @@
 """Checkpoints of a run: everything that its next step depends on, in files that hold no code.
 
 A checkpoint is a folder step-00000100 with safetensors files (weights, optimiser states, the random
-generator) and run.json (counters, what the run is, and the size of every file). It is written beside and
-renamed when whole, so a kill leaves the one before. A run of several processes writes a file each; any
-number of processes reads them back.
+generator) and run.json (counters, what the run is, and size and checksum of every file). It is written
+beside and renamed when whole, so a kill leaves the one before. A run of several processes writes a file
+each; any number of processes reads them back.
 """
 
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,12 +68,13 @@ def save(state: RunState, folder: Path) -> Path:
     target = folder / f"step-{state.step:08d}"
     scratch = target.with_suffix(".tmp")
     if state.ranks.is_first:
-        for leftover in (*folder.glob("step-*.tmp"), target):
-            shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in folder.glob("step-*.tmp"):
+            shutil.rmtree(leftover)
         scratch.mkdir(parents=True)
     state.ranks.wait()
     state.ranks.write(_tensors(state), scratch)
     state.ranks.wait()
+    files = _files(state.ranks, scratch, sorted(path.name for path in scratch.iterdir()))
     if state.ranks.is_first:
         run = {
             "step": state.step,
@@ -80,9 +82,10 @@ def save(state: RunState, folder: Path) -> Path:
             "position": state.loader.position,
             "optimizers": [_settings(optimizer) for optimizer in state.optimizers],
             "identity": state.identity,
-            "files": {path.name: path.stat().st_size for path in sorted(scratch.iterdir())},
+            "files": files,
         }
         (scratch / RUN).write_text(json.dumps(run, indent=1, default=str))
+        shutil.rmtree(target, ignore_errors=True)  # of this step, from a run that went back behind it
         os.replace(scratch, target)
         for old in checkpoints(folder)[:-KEPT]:
             shutil.rmtree(old)
@@ -102,10 +105,13 @@ def restore(state: RunState, folder: Path) -> bool:
     newest = found[-1]
     try:
         run = json.loads((newest / RUN).read_text())
-        for name, size in run["files"].items():
+        saved, written = run["identity"], {name: list(values) for name, values in run["files"].items()}
+        for name, (size, _) in written.items():
             if (newest / name).stat().st_size != size:
                 raise ValueError(f"{name} has {(newest / name).stat().st_size} of {size} bytes")
-        saved = run["identity"]
+        found_now = _files(state.ranks, newest, sorted(written))
+        if changed := [name for name in written if found_now[name] != written[name]]:
+            raise ValueError(f"{changed[0]} is not what was written")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(found, error) from error
     ours = json.loads(json.dumps(state.identity, default=str))
@@ -124,6 +130,19 @@ def restore(state: RunState, folder: Path) -> bool:
             group["lr"] = values["lr"]
     state.step, state.tokens, state.loader.position = run["step"], run["tokens"], run["position"]
     return True
+
+
+def _files(ranks: Ranks, folder: Path, names: Sequence[str]) -> dict[str, list[int]]:
+    """Size and checksum of files that all processes see; each process reads its share of them."""
+    return ranks.merged({name: _checked(folder / name) for name in names[ranks.rank :: ranks.n_ranks]})
+
+
+def _checked(path: Path) -> list[int]:
+    checksum = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 24):
+            checksum = zlib.crc32(piece, checksum)
+    return [path.stat().st_size, checksum]
 
 
 def _damaged(found: Sequence[Path], error: Exception) -> ValueError:
@@ -191,6 +210,8 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _differences(saved: Any, ours: Any, at: str = "") -> list[str]:
     """Where two nested settings differ, as "path: saved value, now ours"."""
+    if isinstance(saved, list) and isinstance(ours, list) and len(saved) == len(ours):
+        saved, ours = dict(enumerate(saved)), dict(enumerate(ours))
     if isinstance(saved, dict) and isinstance(ours, dict):
         names = sorted(saved.keys() | ours.keys())
         return [d for name in names for d in _differences(saved.get(name), ours.get(name), f"{at}.{name}")]

@@ -13,6 +13,7 @@ Axes: b rows, s tokens of a row, e experts.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -99,6 +100,11 @@ class ProcessRanks(Ranks):
 
     def write(self, tensors: dict[str, Tensor], folder: Path) -> None:
         write_tensors(tensors, folder)
+
+    def merged(self, own: dict[str, Any]) -> dict[str, Any]:
+        parts: list[dict[str, Any]] = [{}] * self.n_ranks
+        dist.all_gather_object(parts, own)
+        return {name: value for part in parts for name, value in part.items()}
 
     def wait(self) -> None:
         dist.barrier()

@@ -19,7 +19,8 @@ def test_a_band_holds_every_seed_and_the_line_their_mean():
     assert (line.name, list(line.x), list(line.y)) == ("a", [1, 2], [11, 12])
     assert list(bound.y) == [51, 52] and bound.line.dash == "dash"
     assert [trace.name for trace in figure.data if trace.name] == ["a", "a: bound", "b"]
-    assert figure.layout.xaxis.type == "log" and figure.layout.xaxis.title.text == "x (u)"
+    assert list(figure.layout.xaxis.tickvals) == [1, 2] and figure.layout.xaxis.type == "log"
+    assert figure.layout.xaxis.title.text == "x (u)"
     assert figure.layout.yaxis.title.text == "y (v)" and figure.layout.title.text == "T"
 
 

@@ -48,6 +48,10 @@ def bands_figure(
                 mode="lines", line={"color": color, "width": 1.5, **SIMULATED},
             )  # fmt: skip
     figure.update_xaxes(title=x_title, type="log" if log_x else "linear")
+    if log_x:  # the values that were tried, not powers of ten between them
+        figure.update_xaxes(
+            tickvals=(ticks := sorted({row["x"] for row in rows})), ticktext=[f"{x:,}" for x in ticks]
+        )
     return figure.update_yaxes(title=y_title, type="log" if log_y else "linear")
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from workbench.training.records import FOLDER, Records
 from workbench.training.studies.contexts import run_contexts
 from workbench.training.studies.stages import WAYS, run_stages
-from workbench.training.studies.suites import run_suites
+from workbench.training.studies.suites import RUNS, run_suites
 from workbench.training.studies.text import run_text
-from workbench.training.studies.variants import ATTENTIONS, VARIANTS
+from workbench.training.studies.variants import VARIANTS
 
 COMMAND = "python -m workbench.training.studies"
 SEEDS = (0, 1, 2)
@@ -32,9 +32,9 @@ class Study:
 STUDIES = {
     "text": Study(tuple(VARIANTS), run_text, lambda found: f"held out {found['held_out_loss']:.4f}"),
     "suites": Study(
-        tuple(ATTENTIONS),
+        RUNS,
         lambda name, seed, _: run_suites(name, seed),
-        lambda found: f"needles {found['needles']}, copy {found['copy']}, topic {found['topic']}",
+        lambda found: str({key: value for key, value in found.items() if key != "loss"}),
         needs_text=False,
     ),
     "contexts": Study(

@@ -1,10 +1,7 @@
-"""Which attention has which ability: the networks of `variants.ATTENTIONS` on three synthetic suites at once.
+"""Which attention has which ability, by synthetic suites. A network learns one of them.
 
-A document asks for one of three things, each with token ids of its own:
-
-    needles    the value of a key far back, among other keys: exact retrieval
-    copy       the same symbols again: what stood a fixed distance before
-    topic      which of four topics most of the words belong to: the gist of all
+    needles           the value of a key far back, among other keys: exact retrieval
+    copy and topic    what stood a fixed distance before; which of four topics most words belong to, the gist
 
 Needles lie up to 48 tokens back in training; windows of 8 tokens hand at most 21 upwards. Rows hold packed
 documents, and only answers carry loss.
@@ -26,7 +23,6 @@ from workbench.training.studies.variants import (
     ATTENTIONS,
     BIAS_STEP,
     ROW_TOKENS,
-    Variant,
     base_config,
     build,
     optimizers,
@@ -43,7 +39,14 @@ COUNTS = (1, 2, 3)  # of needles in training: with three from the start none is 
 COPY, TOPIC = LocalCopy(length=6), Topic()  # a copy's answer lies within a window
 DISTANCES = (0, 8, 16, 24, 32, 40, 48)
 FAR = DISTANCES[3:]  # beyond what windows hand upwards
-STEPS, ROWS, RATE, BLOCK = 160, 8, 2e-2, 10
+NEEDLE_SUITE, OTHER_SUITE = "needles", "copy and topic"
+STEPS = {NEEDLE_SUITE: 200, OTHER_SUITE: 60}
+RUNS = (
+    *(f"{NEEDLE_SUITE}: {name}" for name in ("base", "dense", "CSA only", "HCA only")),
+    *(f"{OTHER_SUITE}: {name}" for name in ("base", "HCA only", "no window")),
+)
+"""What is recorded: each suite with the networks that it is about."""
+ROWS, RATE, BLOCK = 8, 2e-2, 10
 N_DOCUMENTS, N_ASKED = 9000, 96
 WINDOW = 8
 
@@ -95,19 +98,11 @@ def copy_and_topic(count: int, seed: int, *, is_held_out: bool = False) -> dict[
     return {name: [shifted(sample, begin[name]) for sample in found] for name, found in drawn.items()}
 
 
-def train_on_suites(variant: Variant, model: Transformer, seed: int, steps: int) -> list[float]:
-    """Train in place; the losses on answers, in nats."""
-    documents = needle_documents(N_DOCUMENTS, seed, DISTANCES, COUNTS)
-    for others in copy_and_topic(N_DOCUMENTS // 6, seed).values():
-        documents += others
-    loader = Loader([d.ids for d in documents], ROW_TOKENS, seed, [d.labels for d in documents])
-    recipe = Recipe(
-        LearningRate(RATE, RATE / 10, steps // 16, steps // 3, steps),
-        BatchRamp(ROWS, ROWS, 0),
-        micro_rows=ROWS,
-        bias_step=BIAS_STEP,
-    )
-    return [row["loss"] for row in train(model, loader, recipe, optimizers=optimizers(variant, model))]
+def documents_of(suite: str, seed: int) -> list[Sample]:
+    """What a network of this suite learns from."""
+    if suite == NEEDLE_SUITE:
+        return needle_documents(N_DOCUMENTS, seed, DISTANCES, COUNTS)
+    return [sample for found in copy_and_topic(N_DOCUMENTS // 6, seed).values() for sample in found]
 
 
 def needle_accuracy(model: Transformer, distances: Sequence[int], n_asked: int = N_ASKED) -> dict[str, float]:
@@ -120,19 +115,25 @@ def needle_accuracy(model: Transformer, distances: Sequence[int], n_asked: int =
     }
 
 
-def run_suites(name: str, seed: int, steps: int = STEPS) -> dict[str, Any]:
-    """Train one kind of attention on all suites, and ask it."""
+def run_suites(run: str, seed: int, steps: int | None = None) -> dict[str, Any]:
+    """Train one kind of attention on one suite, "suite: attention", and ask it."""
+    suite, name = run.split(": ")
     variant = ATTENTIONS[name]
     small = {"sliding_window": WINDOW, **variant.config}
     model = build(replace(variant, config=small), VOCABULARY, seed)
-    steps = steps_of(variant, model.config, suite_config(), steps)
-    losses = train_on_suites(variant, model, seed, steps)
+    steps = steps_of(variant, model.config, suite_config(), steps or STEPS[suite])
+    documents = documents_of(suite, seed)
+    loader = Loader([d.ids for d in documents], ROW_TOKENS, seed, [d.labels for d in documents])
+    recipe = Recipe(
+        LearningRate(RATE, RATE / 10, steps // 16, steps // 3, steps),
+        BatchRamp(ROWS, ROWS, 0),
+        micro_rows=ROWS,
+        bias_step=BIAS_STEP,
+    )
+    losses = [row["loss"] for row in train(model, loader, recipe, optimizers=optimizers(variant, model))]
     model.eval()
+    found = {"steps": steps, "flop": 3 * row_flop(model.config) * ROWS * steps, "loss": blocks(losses, BLOCK)}
+    if suite == NEEDLE_SUITE:
+        return {**found, "needles": needle_accuracy(model, DISTANCES)}
     others = copy_and_topic(N_ASKED, 0, is_held_out=True)
-    return {
-        "steps": steps,
-        "flop": 3 * row_flop(model.config) * ROWS * steps,
-        "loss": blocks(losses, BLOCK),
-        "needles": needle_accuracy(model, DISTANCES),
-        **{task: round(score(model, samples).accuracy, 4) for task, samples in others.items()},
-    }
+    return {**found, **{task: round(score(model, samples).accuracy, 4) for task, samples in others.items()}}

@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {"torch": "pytorch"}
-IMPORT_NAMES = {"IPython": "ipython", "sklearn": "scikit_learn"}
+IMPORT_NAMES = {"IPython": "ipython", "PIL": "pillow", "sklearn": "scikit_learn"}
 
 
 def split(requirement: str) -> tuple[str, str]:

@@ -43,7 +43,7 @@ def test_thinking_has_a_line_an_effort_and_seed():
 
 def test_the_tools_panels_show_every_seed_beside_the_others():
     rows = [
-        dict(setting=s, seed=seed, digits=d, accuracy=0.5, calls=0.25)
+        dict(setting=s, seed=seed, digits=d, accuracy=0.5, low=0.4, high=0.7, calls=0.25)
         for s in ("no tool", "tool, shown")
         for seed in (0, 1)
         for d in (1, 4)
@@ -77,7 +77,9 @@ def test_a_replay_shows_work_and_effects_apart():
 
 
 def test_a_transcript_ends_at_its_turn_and_reads_no_html():
-    rows = [dict(talk=t, turn=n, who="tool", text="<a>\n&", tokens=n) for t in (0, 1) for n in (1, 2, 3)]
+    rows = [dict(talk=t, turn=n, who="tool", text="<｜a▁b>\n&", tokens=n) for t in (0, 1) for n in (1, 2, 3)]
     figure = transcript_figure(rows, 1, 2)
     (table,) = figure.data
-    assert table.cells["values"][1] == ["&lt;a&gt;<br>&amp;"] * 2 and "3 tokens" in figure.layout.title.text
+    assert (
+        table.cells["values"][1] == ["&lt;|a_b&gt;<br>&amp;"] * 2 and "3 tokens" in figure.layout.title.text
+    )

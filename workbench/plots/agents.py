@@ -97,7 +97,7 @@ SETTING = Palette(
 def tool_figure(rows: Sequence[Row], title: str = "Sums with and without a calculator") -> go.Figure:
     """Accuracy, and share of conversations that call, by the numbers' digits; a marker a seed.
 
-    rows: {"setting", "seed", "digits", "accuracy", "calls"}.
+    rows: {"setting", "seed", "digits", "accuracy", "low", "high", "calls"}.
     """
     titles = ["accuracy", "conversations that call the tool"]
     figure = make_subplots(1, 2, horizontal_spacing=0.13, subplot_titles=titles)
@@ -110,7 +110,13 @@ def tool_figure(rows: Sequence[Row], title: str = "Sums with and without a calcu
         for column, field in enumerate(("accuracy", "calls"), start=1):
             if not mine or (field == "calls" and setting == "no tool"):
                 continue
+            bars = {
+                "array": [row["high"] - row["accuracy"] for row in mine],
+                "arrayminus": [row["accuracy"] - row["low"] for row in mine],
+                "thickness": 1.2,
+            }
             figure.add_scatter(
+                error_y=bars if field == "accuracy" else None,
                 name=setting, legendgroup=setting, showlegend=column == 1, mode="markers",
                 marker={"color": color, "size": 9,
                         "symbol": [MARKERS[seeds.index(row["seed"]) % len(MARKERS)] for row in mine]},
@@ -120,7 +126,7 @@ def tool_figure(rows: Sequence[Row], title: str = "Sums with and without a calcu
     figure.update_xaxes(title="digits of both numbers", tickvals=list(range(len(digits))), ticktext=digits)
     figure.update_yaxes(title="held-out accuracy (share)", range=[-0.03, 1.05], col=1)
     figure.update_yaxes(title="share of conversations", range=[-0.03, 1.05], col=2)
-    return figure.update_layout(template="workbench", title=title)
+    return figure.update_layout(template="workbench", title=title, margin_t=125, legend_y=1.13)
 
 
 def kept_figure(
@@ -196,16 +202,21 @@ def replay_figure(
     return figure.update_layout(template="workbench", title=title)
 
 
+_PLAIN = str.maketrans({"\N{FULLWIDTH VERTICAL LINE}": "|", "\N{LOWER ONE EIGHTH BLOCK}": "_"})
+
+
 def transcript_figure(rows: Sequence[Row], talk: int, turn: int) -> go.Figure:
     """A conversation up to one of its turns: who speaks, the text as it is read, and how many tokens it has.
 
-    rows: {"talk", "turn", "who", "text", "tokens"}; a `text` longer than a line is broken by the table.
+    rows: {"talk", "turn", "who", "text", "tokens"}. The bars of V4's control tokens are drawn as plain ones,
+    since few fonts have them.
     """
     mine = [row for row in rows if row["talk"] == talk and row["turn"] <= turn]
     shown = [
-        row["text"].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", "<br>")
+        row["text"].translate(_PLAIN).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        .replace("\n", "<br>")
         for row in mine
-    ]
+    ]  # fmt: skip
     colors = {"assistant": BLUE, "tool": VERMILLION}
     table = go.Table(
         columnwidth=[2, 9, 1],
@@ -217,4 +228,6 @@ def transcript_figure(rows: Sequence[Row], talk: int, turn: int) -> go.Figure:
         },
     )  # fmt: skip
     total = sum(row["tokens"] for row in mine)
-    return go.Figure(table).update_layout(template="workbench", title=f"Up to turn {turn}: {total} tokens")
+    return go.Figure(table).update_layout(
+        template="workbench", title=f"Up to turn {turn}: {total} tokens", height=600
+    )

@@ -9,7 +9,6 @@ hides how much bases differ. Results are written one by one, so a study that was
 import argparse
 import copy
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,14 +25,10 @@ SCENES: dict[str, Callable[[], Scene]] = {
     "agreeing": agreeing,
     "contradicting": contradicting,
     "small student": small_student,
-    "student of width 16": partial(small_student, width=16),
-    "student of width 64": partial(small_student, width=64),
 }
-STUDENTS = [name for name in SCENES if "student" in name]
-"""One teacher and a dense student that has begun to learn the same: of width 32, 16 and 64."""
-PROBLEMS = {"contradicting": 72}  # of a step; 48 elsewhere
-STEPS = {"agreeing": 120, "contradicting": 160}  # 100 for students
-N_TEST = {"agreeing": 150, "contradicting": 50}  # problems a domain at the end; 200 for students
+PROBLEMS = {"agreeing": 48, "contradicting": 72, "small student": 48}  # of a step
+STEPS = {"agreeing": 120, "contradicting": 160, "small student": 100}
+N_TEST = {"agreeing": 150, "contradicting": 50, "small student": 200}  # problems a domain, at the end
 SEEDS = (20, 21, 22)
 CURVE_TEST = 20  # problems a domain along the way
 CURVE_POINTS = 5
@@ -46,7 +41,7 @@ def settings(scene: str, method: str, seed: int) -> dict[str, Any]:
 
 def run(scene: Scene, name: str, method: str, seed: int) -> dict[str, Any]:
     """One way of merging: accuracy on every domain at the end, and a curve over teacher tokens and work."""
-    n_test = N_TEST.get(name, 200)
+    n_test = N_TEST[name]
     if method == "teachers":
         own = [(f, teacher_of(scene, f.name)) for f in scene.families]
         return {
@@ -59,8 +54,8 @@ def run(scene: Scene, name: str, method: str, seed: int) -> dict[str, Any]:
         return {"accuracy": _values(scene, averaged(scene), n_test), "flop": 0}
     if method in (MIXED, "reinforced"):
         return _by_reward(scene, name, method, seed)
-    curve, steps = [], STEPS.get(name, 100)
-    changes = {"problems": PROBLEMS.get(name, 48), "rate": 3e-3, "optimizer": "muon"}
+    curve, steps = [], STEPS[name]
+    changes = {"problems": PROBLEMS[name], "rate": 3e-3, "optimizer": "muon"}
     for row, student in distilled(scene, method, steps, changes, every=steps // CURVE_POINTS, seed=seed):
         values = _values(scene, student, n_test if row["step"] == steps else CURVE_TEST)
         point = {field: row[field] for field in ("step", "teacher_tokens", "flop", "tokens")}
@@ -76,7 +71,7 @@ def _by_reward(scene: Scene, name: str, method: str, seed: int) -> dict[str, Any
     else:
         policy = copy.deepcopy(scene.base)
         flop = reinforce(policy, scene.families, scene.recipe, 2000, seed, merge["flop"])
-    return {"accuracy": _values(scene, policy, N_TEST.get(name, 200)), "flop": flop}
+    return {"accuracy": _values(scene, policy, N_TEST[name]), "flop": flop}
 
 
 def _missing() -> dict[str, Any]:
@@ -97,9 +92,7 @@ def teacher_of(scene: Scene, family: str) -> Transformer:
 
 def methods(scene: str) -> list[str]:
     """What is tried in a scene, in the order that their budgets need."""
-    if scene in STUDENTS[1:]:
-        return ["teachers", "teacher's texts alone", "reinforced"]
-    by_reward = ["reinforced"] if scene in STUDENTS else [AVERAGE, MIXED]
+    by_reward = ["reinforced"] if scene == "small student" else [AVERAGE, MIXED]
     # Teachers that are right in 99 of 100 leave nothing to reject.
     objectives = [name for name, recipe in OBJECTIVES.items() if not recipe.right_only]
     # Twelve teachers take long: there V4's way, the estimate that it replaced, and the plainest.

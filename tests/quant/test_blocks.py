@@ -271,8 +271,28 @@ def test_bad_choices_are_refused_with_the_good_ones():
         ValueError, match=r"format 'mxpf4' is unknown; did you mean mxfp4, .*choose one of \["
     ):
         quantize(x, "mxpf4")
+    with pytest.raises(ValueError, match=r"'fp8' is unknown; did you mean fp8_e4m3_tensor, fp8_e4m3_1x128"):
+        quantize(x, "fp8")
+    with pytest.raises(ValueError, match=r"got format None; it needs a name such as"):
+        quantize(x, None)
     with pytest.raises(ValueError, match="got int64; needs float32, bfloat16 or float16"):
         quantize(x.long(), "mxfp4")
+    with pytest.raises(ValueError, match=r"got a ndarray; needs a tensor"):
+        quantize(x.numpy(), "mxfp4")
+    for field, value in dict(rule="round", ties="up", order="inv").items():
+        with pytest.raises(ValueError, match=f"made: got {field} '{value}'; choose one of"):
+            dataclasses.replace(FORMATS["mxfp4"], name="made", **{field: value})
+    with pytest.raises(ValueError, match="made got blocks of 1 × 0; sizes are whole numbers from 1"):
+        dataclasses.replace(FORMATS["mxfp4"], name="made", columns=0)
+    with pytest.raises(ValueError, match="made: got overflow 'wrap'; choose one of"):
+        dataclasses.replace(FORMATS["e4m3fn"], name="made", overflow="wrap")
+    with pytest.raises(ValueError, match="encode: got overflow 'wrap'; choose one of"):
+        ELEMENTS["e4m3fn"].encode(x, overflow="wrap")
+    for name in ("hif4", "kv_v4"):
+        with pytest.raises(ValueError, match=f"{name} got "):
+            quantize(torch.tensor(1.0), name)
+    with pytest.raises(ValueError, match="got rows of no numbers"):
+        quantize(torch.zeros(2, 0), "int8_token_asymmetric")
     with pytest.raises(ValueError, match=r"got specials 'ignore'; choose one of \['raise', 'propagate'\]"):
         quantize(x, "mxfp4", specials="ignore")
     with pytest.raises(ValueError, match="made got rule 'amax' for e2m1 with scales in e8m0"):

@@ -49,7 +49,7 @@ def test_one_loop_serves_every_shape_and_writes_in_place(name, rand):
 
 @needs_compiler
 def test_blocks_of_another_size_before_do_not_make_a_loop_over_blocks_of_any_size(rand, monkeypatch):
-    """torch would take the size for one that varies: the loop is slow, or in place the compiler fails on it."""
+    """torch would take the size for one that varies: a slow loop, or in place a failure to compile."""
     monkeypatch.setattr(execution, "_kernels", {})
     torch._dynamo.reset()
     for shape in ((256, 512), (2, 128, 1024)):

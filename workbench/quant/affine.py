@@ -30,6 +30,11 @@ class AffineFormat(Format):
         self, x: Tensor, generator: torch.Generator | None = None, specials: Specials = "raise"
     ) -> Quantized:
         x, is_special = finite_float32(x, specials)
+        if x.shape[-1:] == (0,):
+            raise ValueError(
+                f"quantize: {self.name} got rows of no numbers, which have no range; it needs one number or "
+                f"more a row; leave this tensor out"
+            )
         is_lost = is_special.any(dim=-1, keepdim=True)
         x = x.masked_fill(is_lost, 0)
         low, high = x.amin(dim=-1, keepdim=True), x.amax(dim=-1, keepdim=True)

@@ -14,7 +14,7 @@ from workbench.quant.element import Element
 from workbench.quant.floats import FloatFormat
 from workbench.quant.packing import pack_codes, packed_width, unpack_codes
 from workbench.quant.quantized import Format, Quantized, Specials, finite_float32
-from workbench.quant.rounding import Ties
+from workbench.quant.rounding import Ties, check_choice
 from workbench.quant.scales import Rule, power_of_two_codes
 
 Order = Literal["div", "mul_inv"]
@@ -53,6 +53,13 @@ class BlockFormat(Format):
     cuts_blocks: bool = False
 
     def __post_init__(self) -> None:
+        for field, choices in (("rule", Rule), ("ties", Ties), ("order", Order)):
+            check_choice(f"BlockFormat: {self.name}", field, getattr(self, field), choices)
+        if any(size is not None and size < 1 for size in (self.rows, self.columns)):
+            raise ValueError(
+                f"BlockFormat: {self.name} got blocks of {self.rows} × {self.columns}; sizes are whole "
+                f"numbers from 1, or None for all; correct them"
+            )
         is_power = self.scale is not None and self.scale.name == "e8m0"
         if is_power == (self.rule == "amax") or (is_power and not isinstance(self.element, FloatFormat)):
             raise ValueError(
@@ -209,4 +216,4 @@ class BlockFormat(Format):
         codes = self.part(stored, "codes", self.code_shape(shape), torch.uint8)
         scale_dtype = torch.float32 if self.scale is None else torch.uint8
         scales = self.part(stored, "scales", self.scale_shape(shape), scale_dtype)
-        return Quantized(unpack_codes(codes, self.element.bits), scales, self, stored.get("tensor_scale"))
+        return Quantized(unpack_codes(codes, self.element.bits), scales, self)

@@ -9,7 +9,7 @@ from torch import Tensor
 from workbench.quant.element import Element, Overflow
 from workbench.quant.packing import pack_codes, packed_width, unpack_codes
 from workbench.quant.quantized import Format, Quantized, Specials, finite_float32
-from workbench.quant.rounding import Ties
+from workbench.quant.rounding import Ties, check_choice
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,10 @@ class CastFormat(Format):
     element: Element
     ties: Ties = "even"
     overflow: Overflow = "saturate"
+
+    def __post_init__(self) -> None:
+        check_choice(f"CastFormat: {self.name}", "ties", self.ties, Ties)
+        check_choice(f"CastFormat: {self.name}", "overflow", self.overflow, Overflow)
 
     def quantize(
         self, x: Tensor, generator: torch.Generator | None = None, specials: Specials = "raise"

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from workbench.quant.rounding import Ties, round_steps
+from workbench.quant.rounding import Ties, check_choice, round_steps
 
 Overflow = Literal["saturate", "spec"]
 """Past the largest: the largest, for infinities too; or what the format has for it, infinity or else NaN."""
@@ -22,17 +22,20 @@ Overflow = Literal["saturate", "spec"]
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def as_float32(caller: str, x: Tensor) -> Tensor:
-    """x in fp32, which every number to be rounded has exactly.
-
-    Raises:
-        ValueError: x is no fp32, bf16 or fp16: fp64 would be rounded twice, integers are codes by mistake.
-    """
+def check_floats(caller: str, x: Tensor) -> None:
+    """Refuse what is no fp32, bf16 or fp16: fp64 would be rounded twice, integers are codes by mistake."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{caller}: got a {type(x).__name__}; needs a tensor; pass torch.as_tensor(x)")
     if x.dtype not in _FLOATS:
         raise ValueError(
             f"{caller}: got {str(x.dtype).removeprefix('torch.')}; needs float32, bfloat16 or float16; cast "
             f"it first, so that the rounding of the cast is yours"
         )
+
+
+def as_float32(caller: str, x: Tensor) -> Tensor:
+    """x in fp32, which every number to be rounded has exactly. Raises: as `check_floats`."""
+    check_floats(caller, x)
     return x.float()
 
 
@@ -213,6 +216,7 @@ class TableElement(Element):
                 has no code.
         """
         x = as_float32("encode", x)
+        check_choice("encode", "overflow", overflow, Overflow)
         is_nan = x.isnan()
         if self.nan_code is None and is_nan.any():
             raise ValueError(

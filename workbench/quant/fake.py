@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.quant.blocks import BlockFormat
-from workbench.quant.element import as_float32
+from workbench.quant.element import check_floats
 from workbench.quant.execution import run
 from workbench.quant.formats import format_of
 from workbench.quant.kernels import cut, has_kernel
@@ -42,6 +42,7 @@ def fake_quantize(
     Source: straight-through rounding of FP32 weights: V4 report, section 3.4.
     """
     fmt = format_of(fmt)
+    check_floats("fake_quantize", x)
     needs_gradient = x.requires_grad and torch.is_grad_enabled()
     if out is not None:
         _check_out(x, out, needs_gradient)
@@ -81,7 +82,6 @@ class _StraightThrough(torch.autograd.Function):
 def _round(
     x: Tensor, fmt: Format, out: Tensor | None, generator: torch.Generator | None, compiled: bool | None
 ) -> Tensor:
-    as_float32("fake_quantize", x[:0] if x.ndim else x)  # refuses other dtypes
     if not has_kernel(fmt, x):
         # By way of codes: slower, but it knows every rule, and what to say where a tensor does not fit.
         values = fmt.quantize(x, generator).dequantize()

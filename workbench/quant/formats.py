@@ -116,9 +116,16 @@ def format_of(name: str | Format) -> Format:
     """
     if isinstance(name, Format):
         return name
+    if not isinstance(name, str):
+        raise ValueError(
+            f"quantize: got format {name!r}; it needs a name such as 'mxfp4_v4' or a Format; choose one of "
+            f"{sorted(FORMATS)}"
+        )
     if name not in FORMATS:
-        close = difflib.get_close_matches(name, FORMATS, n=3, cutoff=0.4)
-        meant = f"did you mean {', '.join(close)}? " if close else ""
+        close = [known for known in FORMATS if known.startswith(name)] or difflib.get_close_matches(
+            name, FORMATS, n=3, cutoff=0.4
+        )
+        meant = f"did you mean {', '.join(close[:3])}? " if close else ""
         raise ValueError(f"quantize: format {name!r} is unknown; {meant}choose one of {sorted(FORMATS)}")
     return FORMATS[name]
 

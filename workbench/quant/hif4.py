@@ -101,10 +101,10 @@ class HiF4Format(Format):
 
 
 def _n_groups(shape: tuple[int, ...]) -> int:
-    if shape[-1] % GROUP:
+    if not shape or shape[-1] % GROUP:
         raise ValueError(
-            f"quantize: hif4 got rows of {shape[-1]}; it needs a multiple of {GROUP}; pad the rows or choose "
-            f"a format with a smaller block"
+            f"quantize: hif4 got rows of {shape[-1] if shape else 'no axis'}; it needs a multiple of "
+            f"{GROUP}; pad the rows or choose a format with a smaller block"
         )
     return shape[-1] // GROUP
 

@@ -12,8 +12,10 @@ the byte is mantissa. The exponent is a sign and a magnitude whose leading one i
     11     4   1          ±8 ... ±15
 
 Zero has one code, 0x00; 0x80 is NaN; 0x6F and 0xEF are the infinities. Rounding on Ascend: nearest, ties
-away from zero (CAST_ROUND). Its other mode, CAST_HYBRID, draws the choice from low bits of the number
-itself; the published rule contradicts itself for exact values, so it is not offered.
+away from zero (CAST_ROUND). Its other mode, CAST_HYBRID, rounds numbers of |exponent| 4 and more by their
+own low bits: up where the bits that fall away are at least as large as those. Read to the letter, that
+moves 16, which HiF8 has (0 >= 0), and sends every BF16 number up. Only a chip or its simulator can settle
+what is meant, so the mode is not offered; "stochastic" rounds by a generator.
 
 Source: HiFloat8 paper (arXiv 2409.16626); AscendC Cast.
 """

@@ -55,14 +55,14 @@ class KVEntryFormat(Format):
     def quantize(
         self, x: Tensor, generator: torch.Generator | None = None, specials: Specials = "raise"
     ) -> Quantized:
-        width = self.plain_dims + self.rope_dims
-        if x.shape[-1] != width:
-            raise ValueError(
-                f"quantize: {self.name} got entries of {x.shape[-1]} channels; it needs {width}: "
-                f"{self.plain_dims} plain, then {self.rope_dims} rotary; choose another format for other "
-                f"heads"
-            )
         x, _ = finite_float32(x, specials)
+        width = self.plain_dims + self.rope_dims
+        if x.shape[-1:] != (width,):
+            raise ValueError(
+                f"quantize: {self.name} got entries of {x.shape[-1] if x.ndim else 'no'} channels; it needs "
+                f"{width}: {self.plain_dims} plain, then {self.rope_dims} rotary; choose another format for "
+                f"other heads"
+            )
         plain = self.plain.quantize(x[..., : self.plain_dims], generator, specials)
         rope = self.rope.encode(x[..., self.plain_dims :], overflow="spec")
         return Quantized(torch.cat((plain.codes.int(), rope), dim=-1), plain.scales, self)

@@ -8,7 +8,8 @@ Source: NVIDIA, "Pretraining Large Language Models with NVFP4" (arXiv 2509.25149
 2512.02010), of which the 256 is second-hand.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from einops import reduce
 from torch import Tensor
 
 from workbench.quant.blocks import BlockFormat, Levels
+from workbench.quant.quantized import Quantized
 
 
 class _Attempt(NamedTuple):
@@ -55,6 +57,10 @@ class TwoLevelFormat(BlockFormat):
             is_better = self._loss(blocks, new) < self._loss(blocks, best)
             best = _Attempt(*(torch.where(is_better, a, b) for a, b in zip(new, best, strict=True)))
         return best.codes, Levels(best.scales, tensor_scale)
+
+    def unpack(self, stored: Mapping[str, Tensor], shape: tuple[int, ...]) -> Quantized:
+        tensor_scale = self.part(stored, "tensor_scale", (), torch.float32)
+        return replace(super().unpack(stored, shape), tensor_scale=tensor_scale)
 
     def _loss(self, blocks: Tensor, attempt: _Attempt) -> Tensor:
         """Squared error of each block, in fp64, so that no order of summation decides."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from workbench.quant.element import as_float32
+from workbench.quant.rounding import check_choice
 
 Specials = Literal["raise", "propagate"]
 """NaN and infinity in the tensor: refuse them, or let a block that holds one become NaN by its scale. A
@@ -112,8 +113,7 @@ def finite_float32(x: Tensor, specials: Specials) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: x is no float tensor of 32 or 16 bits, or holds NaN or infinity and `specials` is "raise".
     """
-    if specials not in get_args(Specials):
-        raise ValueError(f"quantize: got specials {specials!r}; choose one of {list(get_args(Specials))}")
+    check_choice("quantize", "specials", specials, Specials)
     x = as_float32("quantize", x)
     is_special = ~x.isfinite()
     if specials == "raise" and is_special.any():

@@ -1,12 +1,18 @@
 """What happens to a number that lies between two numbers of a grid."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 Ties = Literal["even", "away", "zero", "stochastic"]
 """Round to nearest, and halves to the even step, away from zero or toward zero; or round by chance."""
+
+
+def check_choice(caller: str, field: str, value: object, choices: Any) -> None:
+    """Refuse what is none of a Literal's values."""
+    if value not in get_args(choices):
+        raise ValueError(f"{caller}: got {field} {value!r}; choose one of {list(get_args(choices))}")
 
 
 def round_steps(steps: Tensor, ties: Ties, generator: torch.Generator | None = None) -> Tensor:
@@ -28,8 +34,7 @@ def round_steps(steps: Tensor, ties: Ties, generator: torch.Generator | None = N
         return whole + (part >= 0.5)
     if ties == "zero":
         return whole + (part > 0.5)
-    if ties != "stochastic":
-        raise ValueError(f"round_steps: got ties {ties!r}; choose one of {list(get_args(Ties))}")
+    check_choice("round_steps", "ties", ties, Ties)
     if generator is None:
         raise ValueError(
             "round_steps: stochastic rounding got no generator; it needs one to be repeatable; pass "

@@ -10,6 +10,7 @@ Constants of ours were fitted to rows of these tables and the peers' were not;
 all in workbench/data/chips/peers.json.
 """
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -150,11 +151,12 @@ def _job_of_point(point: Point) -> Job:
     row, layout = point.row, point.layout
     assert layout is not None
     setup = setup_of(Row(chip=row["system"], model=row["model_path"], precision=row["precision"]))
+    setup = dataclasses.replace(setup, drafts=point.drafts)
     return Job(
         model=_MODELS[setup.config_name], system=row["system"], backend=row["backend"], isl=int(row["isl"]),
         osl=int(row["osl"]), users=float(row["concurrency"]) / layout.instances, tp=layout.tp, dp=layout.dp,
-        moe_tp=layout.moe_tp, ep=layout.ep, is_split=row["mode"] != "agg", drafts=0, accepted=1.0,
-        bits=row["precision"], chip=_told(setup.chip),
+        moe_tp=layout.moe_tp, ep=layout.ep, is_split=row["mode"] != "agg", drafts=setup.draft_tokens,
+        accepted=setup.accepted, bits=row["precision"], chip=_told(setup.chip),
     )  # fmt: skip
 
 

@@ -167,3 +167,102 @@ def test_no_wording_stops_the_others(fields, phase, model, chip, precision, unit
 def test_a_row_without_anything_is_left_out_with_a_reason():
     (result,) = row_results(dataclasses.replace(Row(), id="7"), ENGINES)
     assert result.row == "7" and "not simulated" in result.excluded
+
+
+def _decode(**changes):
+    cells = dict(
+        id="1", chip="B200", count="8", model="DeepSeek-V4-Pro", precision="FP4", phase="decode", batch="1",
+        input_len="8K", parallelism="TP8", metric="throughput", value="10", unit="tok/s/GPU",
+    )  # fmt: skip
+    return row_results(Row(**cells | changes), current_engines())[-1]
+
+
+def _service(**changes):
+    cells = dict(
+        id="1", chip="H200", count="8", model="DeepSeek-R1", precision="FP8", phase="service", batch="64",
+        input_len="8192", output_len="1024", parallelism="TP8 SGLang", metric="output throughput", value="10",
+        unit="tok/s/GPU",
+    )  # fmt: skip
+    return row_results(Row(**cells | changes), current_engines())[-1]
+
+
+def test_one_decoding_step_in_four_units():
+    rate = _decode().predicted
+    tpot_ms = _decode(metric="TPOT", unit="ms").predicted
+    # One sequence on eight chips: a token every TPOT.
+    assert rate == pytest.approx(1e3 / tpot_ms / 8)
+    assert _decode(metric="output speed", unit="tok/s/user").predicted == pytest.approx(1e3 / tpot_ms)
+    assert _decode(metric="output speed", unit="tok/s").predicted == pytest.approx(1e3 / tpot_ms)
+    drafted = dict(parallelism="TP8 MTP3 (1.44 accepted)")
+    step, token = (
+        _decode(metric=m, unit="ms", **drafted).predicted for m in ("step time", "time per output token")
+    )
+    assert step == pytest.approx(2.44 * token)
+    refused = _decode(metric="TTFT", unit="ms")
+    assert refused.predicted is None and "not a property of a decoding step" in refused.excluded
+
+
+def test_one_serving_run_in_its_units():
+    rate, tpot = _service(), _service(metric="median TPOT", unit="ms")
+    assert tpot.family == "service TPOT" and rate.family == "throughput"
+    assert _service(unit="req/s", metric="request throughput").predicted == pytest.approx(
+        rate.predicted * 8 / 1024
+    )
+    speed = _service(unit="tok/s/user", metric="interactivity")
+    assert speed.predicted == pytest.approx(1e3 / tpot.predicted) and speed.lower < speed.upper
+    assert _service(unit="s", metric="mean TTFT").predicted == pytest.approx(
+        _service(unit="ms", metric="mean TTFT").predicted / 1e3
+    )
+    # Without a number of users a throughput is the most that the run reaches; a time per token is open.
+    assert _service(batch="").predicted >= rate.predicted
+    assert "number of users" in _service(batch="", metric="TPOT", unit="ms").excluded
+
+
+def test_tokens_found_in_a_cache_count_in_a_rate_that_says_so():
+    cells = dict(
+        chip="H800", count="32", precision="FP8", model="DeepSeek-V3", phase="prefill", batch="16K tok/GPU",
+        input_len="4096", parallelism="EP32", unit="tok/s/node",
+    )  # fmt: skip
+    plain = _decode(metric="input throughput", **cells).predicted
+    with_hits = _decode(metric="input throughput with hits", note="56.3% cache hits", **cells).predicted
+    assert with_hits == pytest.approx(plain / 0.437)
+
+
+@pytest.mark.parametrize(
+    ("words", "tp", "dp", "ep"), [("DEP8", None, 8, 8), ("TEP4", 4, None, 4), ("DP4TP4", 4, 4, None)]
+)
+def test_two_degrees_in_one_word(words, tp, dp, ep):
+    layout = layout_of(words)
+    assert (layout.tp, layout.dp, layout.ep) == (tp, dp, ep)
+
+
+def test_a_release_in_bf16_is_requantised_where_a_row_says_so():
+    cells = dict(
+        chip="Ascend 910B", model="Qwen3-235B-A22B", parallelism="TP8", batch="128", input_len="4096"
+    )
+    full = _decode(precision="BF16", **cells | dict(chip="Ascend 910C")).predicted
+    half = _decode(precision="W8A8", **cells | dict(chip="Ascend 910C")).predicted
+    assert half > 1.1 * full
+    # 235 GB over eight devices of 64 GB fit in one byte a weight.
+    assert _decode(precision="W8A8", **cells).predicted
+    kimi = _decode(
+        model="Kimi-K2-Thinking", precision="W4A16", chip="Ascend 910C", parallelism="EP16", count="16"
+    )
+    assert kimi.predicted
+
+
+def test_an_engine_is_tuned_to_the_faster_overlap_unless_the_row_says_which():
+    # H20: half-batches leave tiles of its few cores half empty; the wide layout alone does not force them.
+    cells = dict(chip="H20", count="16", model="DeepSeek-R1", precision="FP8", batch="48", input_len="4096")
+    free = _decode(parallelism="EP16", **cells).predicted
+    forced = _decode(parallelism="EP16 + micro-batch", **cells).predicted
+    assert free > forced
+
+
+def test_what_cannot_be_set_up_says_why():
+    row = Row(
+        id="1", chip="MLU590", count="8", model="DeepSeek-V3.2", precision="INT8", phase="decode", batch="4",
+        input_len="4096", parallelism="TP8", metric="throughput", value="1", unit="tok/s/chip",
+    )  # fmt: skip
+    (result,) = row_results(row, current_engines())
+    assert result.excluded.startswith("cannot be set up: load_cluster: 8 × mlu590; no link of it is known")

@@ -146,6 +146,14 @@ def product(
     )  # fmt: skip
 
 
+def norm(m: float, n: float) -> Operation:
+    """A layer norm of m rows of n channels in 16 bits, as a kernel of its own."""
+    return Operation(
+        name="LayerNorm", kind="elementwise", layer_type="", group="norm",
+        read_bytes=2 * m * n, write_bytes=2 * m * n, vector_flop=8 * m * n,
+    )  # fmt: skip
+
+
 def _attention(row: Row) -> list[Operation]:
     """One attention module, without the norm before it and the residual after it."""
     config = load_config(row["model_or_shape"].lower())

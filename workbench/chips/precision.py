@@ -26,6 +26,9 @@ ACTIVATION_BYTES = {
 }  # fmt: skip
 _STORED = {"FP8": "fp8", "FP4": "fp4", "BF16": "bf16", "F32": "fp32", "I64": "int64"}
 _BASE_BYTES = {"fp8": 1.0, "fp4": 0.5, "bf16": 2.0, "fp32": 4.0}
+# What a recipe changes in a release that is BF16 throughout: its large maps, by tensor and by operation.
+_LARGE = ("q_proj", "k_proj", "v_proj", "o_proj", "experts", "shared experts", "dense mlp")
+_LARGE_MAPS = ("q_proj", "k_proj and v_proj", "o_proj", "experts ", "shared ", "mlp ")
 # A product runs at the rate of its bits: what scales accompany them shows in the bytes alone.
 _BITS = {"mxfp8": "fp8", "hif8": "fp8", "mxfp4": "fp4", "nvfp4": "fp4"}
 
@@ -73,7 +76,7 @@ class Precision:
         is_experts = o.kind == "grouped_gemm"
         weight = self.experts if is_experts else self.dense
         activation = self.expert_activation if is_experts else self.dense_activation
-        if o.kind not in ("gemm", "grouped_gemm") or weight is None or o.weight not in ("fp8", "fp4"):
+        if o.kind not in ("gemm", "grouped_gemm") or weight is None or o.weight is None or not _is_large(o):
             return o
         activation = activation or o.activation
         return o.replace(
@@ -84,8 +87,12 @@ class Precision:
         )
 
 
+def _is_large(o: Operation) -> bool:
+    return o.weight in ("fp8", "fp4") or (o.weight == "bf16" and o.name.startswith(_LARGE_MAPS))
+
+
 def _is_requantised(tensor: Tensor, stored: str) -> bool:
-    return tensor.is_matmul and stored in ("fp8", "fp4")
+    return tensor.is_matmul and (stored in ("fp8", "fp4") or (stored == "bf16" and tensor.kind in _LARGE))
 
 
 RELEASED = Precision()
@@ -102,6 +109,7 @@ _NAMED = {
     "mxfp8-mxfp4": Precision("mxfp8-mxfp4", "mxfp8", "mxfp8", "mxfp4", "mxfp8"),
     "hif8-mxfp8-mxfp4": Precision("hif8-mxfp8-mxfp4", "hif8", "hif8", "mxfp4", "mxfp8"),
     "int8": Precision("int8", "int8", "int8", "int8", "int8"),
+    "int4 experts": Precision("int4 experts", "bf16", "bf16", "int4", "bf16"),
     "int8, int4 experts": Precision("int8, int4 experts", "int8", "int8", "int4", "int8"),
 }
 

@@ -235,12 +235,12 @@ def policy_figure(rows: Sequence[Row], limits: Sequence[Row], title: str) -> go.
             line={"width": 1, "color": GRAY}, fillcolor=GRID, opacity=0.6, layer="below",
         )  # fmt: skip
     known = _stacked([row for row in rows if row["tpp"] and row["performance_density"]])
-    for vendor in dict.fromkeys(row["vendor"] for row in known):
+    for i, vendor in enumerate(dict.fromkeys(row["vendor"] for row in known)):
         mine = [row for row in known if row["vendor"] == vendor]
         figure.add_scatter(
             name=vendor, mode="markers+text", x=[row["tpp"] for row in mine],
             y=[row["performance_density"] for row in mine], text=[row["chip"] for row in mine],
-            textposition="top center", textfont={"size": 11},
+            textposition="bottom center" if i % 2 else "top center", textfont={"size": 11},
             marker={"color": VENDOR[vendor.lower()], "size": 11},
             customdata=[row["outcome"] for row in mine],
             hovertemplate="%{text}: TPP %{x:,.0f}, density %{y:.1f}: %{customdata}<extra></extra>",

@@ -22,6 +22,7 @@ from workbench.units import MILLISECOND_S
 Row = Mapping[str, Any]
 # Ticks of a logarithmic axis that shows few decades.
 ROUND = tuple(digit * 10.0**power for power in range(-4, 7) for digit in (1, 2, 5))
+_EVERY_DIGIT = tuple(round(digit * 10.0**power, 4) for power in range(-4, 7) for digit in range(1, 10))
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star", "hexagon", "x")
 
@@ -113,7 +114,11 @@ def lines_figure(
     if log_x and len(ticks) <= 14:
         figure.update_xaxes(tickvals=ticks, tickformat=",~g")
     figure.update_yaxes(title=y_title, type="log" if log_y else "linear")
-    return figure.update_yaxes(tickvals=ROUND) if log_y else figure
+    values = [float(y) for row in rows for y in row["y"] if y and y > 0]
+    if not log_y or not values:
+        return figure
+    is_narrow = max(values) < 8 * min(values)  # then 1, 2 and 5 leave an axis without a second tick
+    return figure.update_yaxes(tickvals=_EVERY_DIGIT if is_narrow else ROUND)
 
 
 def tornado_figure(

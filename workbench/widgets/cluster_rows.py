@@ -21,8 +21,8 @@ from workbench.chips.systems import System, load_system, uneven_mappings
 from workbench.chips.topology import topology_of
 from workbench.chips.validation.exact import is_exact
 from workbench.chips.validation.judge import row_results
-from workbench.chips.validation.kernels import NEEDED
-from workbench.chips.validation.kernels import TABLE as KERNELS
+from workbench.chips.validation.kernel_table import NEEDED
+from workbench.chips.validation.kernel_table import TABLE as KERNELS
 from workbench.chips.validation.rows import read_measurements, read_table
 from workbench.chips.validation.setup import cluster_of
 from workbench.chips.waves import WAYS, layer_stages, makespan, schedule

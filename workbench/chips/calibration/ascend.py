@@ -15,7 +15,7 @@ import numpy.typing as npt
 from workbench.chips.calibration.fit import PRIOR, with_values
 from workbench.chips.calibration.table import ASCEND_FILE
 from workbench.chips.catalog import load_chip
-from workbench.chips.kernel_rows import FORMATS, Row, product
+from workbench.chips.kernel_rows import FORMATS, Row, norm, product
 from workbench.chips.kernels.constants import NAMES, Calibration, Constant
 from workbench.chips.kernels.simulate import kernel_times
 from workbench.chips.operations import Operation
@@ -77,7 +77,4 @@ def operation_of(row: Row) -> Operation:
     m, n = float(row["m"]), float(row["n"])
     if row["op"] == "gemm":
         return product("gemm", 1.0, m, n, float(row["k"]), *FORMATS[row["dtype"]])
-    return Operation(
-        name="LayerNorm", kind="elementwise", layer_type="", group="norm",
-        read_bytes=2 * m * n, write_bytes=2 * m * n, vector_flop=8 * m * n,
-    )  # fmt: skip
+    return norm(m, n)

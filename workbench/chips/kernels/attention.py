@@ -46,6 +46,7 @@ def attention_cost(
         store=results / params.load,
         floor=steps * params.step,
         extra=joined / (machine.cores * params.load),
-        # A unit does not begin before the one before it has left: queries in, last softmax, results out.
-        gap=params.ramp / steps,
+        # A unit does not begin before the one before it has left: queries in, last softmax, results out. That
+        # takes as long on a part whose arithmetic is cut, and so fewer of its longer steps.
+        gap=params.ramp * machine.pace / steps,
     )

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
-from workbench.chips.catalog import Chip
+from workbench.chips.catalog import Chip, load_chip
 
 # Where neither the chip nor its family has a published count of cores: the FLOP/s (BF16) of one such core of
 # the same age. It sets the grain of waves, not the peak.
 CORE_FLOP_PER_S = MappingProxyType({"davinci": 13.5e12, "mlu": 6.5e12, "sm": 15e12, "cu": 10e12})
 # Vector FLOP/s as a share of the BF16 matrix peak, where none is published: the share of the family's others.
 VECTOR_SHARE = MappingProxyType({"davinci": 1 / 32, "mlu": 1 / 16, "sm": 1 / 16, "cu": 1 / 16})
+# Constants hold for parts with more than this of their generation's arithmetic; one with less is cut on
+# purpose, and all else in it is as in the others.
+CUT = 0.5
 FAMILY_OF = MappingProxyType({"tpu": "cu", "other": "cu", "cpu": "cu"})
 
 
@@ -24,7 +28,8 @@ FAMILY_OF = MappingProxyType({"tpu": "cu", "other": "cu", "cpu": "cu"})
 class Machine:
     """One device.
 
-    generation: the key of its constants; cores: matrix units with a tile of their own (multiprocessors,
+    generation: the key of its constants; pace: FLOP/s of a core over half of those of its generation's
+    uncut parts, where it is cut to less (H20); cores: matrix units with a tile of their own (multiprocessors,
     cubes, compute units, IPU cores); vector_flop_per_s: FP32; spread: relative half-width of the band that
     the published numbers themselves leave (a quarter where only community tables exist); notes: what was
     assumed.
@@ -33,6 +38,7 @@ class Machine:
     name: str
     family: str
     generation: str
+    pace: float
     cores: float
     clock_hz: float
     vector_flop_per_s: float
@@ -70,10 +76,13 @@ def machine_of(chip: Chip, generations: Mapping[str, str]) -> Machine:
         notes.append(
             f"{device.key}: peaks and bandwidth come from community tables; read the band, not the line"
         )
+    generation = generations.get(chip.key.removesuffix("-custom"), device.generation or family)
+    share = peak / cores / max(_uncut_flop_per_s(generation, tuple(generations.items())), peak / cores)
     return Machine(
         name=device.key,
         family=family,
-        generation=generations.get(chip.key.removesuffix("-custom"), device.generation or family),
+        generation=generation,
+        pace=min(share / CUT, 1.0),
         cores=float(cores),
         clock_hz=device.clock_hz or 1e9,
         vector_flop_per_s=vector,
@@ -84,3 +93,14 @@ def machine_of(chip: Chip, generations: Mapping[str, str]) -> Machine:
         spread=0.25 if device.is_uncertain else 0.0,
         notes=tuple(notes),
     )
+
+
+@lru_cache(maxsize=64)
+def _uncut_flop_per_s(generation: str, generations: tuple[tuple[str, str], ...]) -> float:
+    """The most that one core of a generation's chips does in BF16; 0 where no count of cores is published."""
+    found = [0.0]
+    for device in (load_chip(key).device() for key, other in generations if other == generation):
+        peak = device.peak_flop_per_s.get("bf16")
+        if device.matrix_cores and peak:
+            found.append(peak / device.matrix_cores)
+    return max(found)

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from workbench.chips.engines import Engine
 from workbench.chips.topology import Constant
 from workbench.chips.validation.rows import Result
+from workbench.files import write_whole
 
 # Constant -> (starting value, spread of its logarithm around that). The start is the same for all engines.
 PRIOR = {
@@ -155,7 +156,7 @@ def write_engines(engines: Iterable[Engine], path: Path, about: str) -> None:
             for field in dataclasses.fields(engine)
             if isinstance(getattr(engine, field.name), Constant)
         }
-    path.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(stored, indent=1) + "\n")
 
 
 def _rounded(constant: Constant) -> list[object]:

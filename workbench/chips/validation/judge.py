@@ -11,9 +11,10 @@ import numpy as np
 
 from workbench.chips.engines import Engine, engine, engines
 from workbench.chips.validation.exact import exact_results, is_exact
-from workbench.chips.validation.kernels import kernel_results, table_results
+from workbench.chips.validation.kernel_table import table_results
+from workbench.chips.validation.kernels import kernel_results
 from workbench.chips.validation.rows import UNREADABLE, Result, Row, Unpredictable, read_measurements
-from workbench.chips.validation.service import service_results
+from workbench.chips.validation.service_rows import service_results
 from workbench.chips.validation.serving_table import serving_results
 from workbench.chips.validation.steps import decode_results, prefill_results
 from workbench.chips.validation.text import numbers
@@ -75,6 +76,8 @@ def row_results(row: Row, engine_for: dict[str, Engine]) -> list[Result]:
         return [r if _is_sound(r) else replace(r, predicted=None, excluded=NO_NUMBER) for r in results]
     except Unpredictable as reason:
         text = str(reason)
+    except ValueError as error:
+        text = f"cannot be set up: {error}"
     except UNREADABLE as error:
         text = f"not understood: {type(error).__name__} {error}"
     values = numbers(row.value)

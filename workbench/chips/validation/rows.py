@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -81,6 +82,42 @@ class Result:
             text(self.lower), text(self.upper), text(self.measured), self.unit, text(self.error),
             self.excluded,
         ), strict=True))  # fmt: skip
+
+
+def banded(
+    row: Row, family: str, metric: str, values: Iterable[float], measured: float | None, unit: str
+) -> Result:
+    """A prediction beside a row's value; values: one end of the bounds, the expected one, the other end."""
+    one, expected, other = (float(v) for v in values)
+    return Result(
+        row.id, "measurements", row.system, family, metric, measured, unit, expected, min(one, other),
+        max(one, other),
+    )  # fmt: skip
+
+
+def asks_for(row: Row) -> str:
+    """What a value is: "TPOT", "TTFT", "speed" of a user, "requests" a second, "rate" of tokens; else ""."""
+    unit, metric = row.unit.lower().strip(), row.metric.lower()
+    if re.match(r"(ms|us|s|seconds)\b", unit):
+        if "ttft" in metric or "first token" in metric:
+            return "TTFT"
+        return "TPOT" if re.search(r"tpot|itl|per (output )?token|step", metric) else ""
+    if "req" in unit:
+        return "requests"
+    return "speed" if "user" in unit or re.search(r"speed|interactivity", metric) else "rate"
+
+
+def in_unit_of_time(row: Row, seconds: Iterable[float]) -> list[float]:
+    """Seconds in the unit of the row's value."""
+    factor = {"ms": 1e3, "us": 1e6}.get(row.unit.lower().split()[0], 1.0)
+    return [float(s) * factor for s in seconds]
+
+
+def cache_hit(row: Row) -> float:
+    """The share of prompts that a row's note finds in a cache: "prefix cache 90%", "56.3% cache hits"."""
+    words = f"{row.metric} {row.note}".lower()
+    found = re.search(r"prefix cache (\d[\d.]*)|(\d[\d.]*)\s*% (?:prefix |kv |disk )?(?:cache )?hit", words)
+    return min(float(found[1] or found[2]) / 100, 0.999) if found else 0.0
 
 
 class Unpredictable(ValueError):

@@ -24,20 +24,14 @@ from workbench.chips.validation.setup import (
     decode_workload,
     nearest_divisor,
 )  # fmt: skip
+from workbench.chips.validation.sweeps import PLAIN, SAME_RUN, drafting, drafts_in, run_of
 from workbench.chips.validation.text import Drafts, Layout, chip_of, model_of, precision_of
 from workbench.config import ModelConfig
 
 NEEDED = ("system", "backend", "model_path", "precision", "mode", "isl", "osl", "concurrency", "tpot_ms")
 _BACKENDS = {"trtllm": "trtllm", "vllm": "vllm"}
-# Two runs of one configuration that differ by more than this are runs with and without drafts.
-SAME_RUN = 1.35
 # The benchmark draws lengths between 80 and 100 per cent of the nominal ones (InferenceX, range ratio 0.8).
 MEAN_LENGTH = 0.9
-_KEY = (
-    "system", "backend", "precision", "mode", "isl", "osl", "concurrency", "tp_size", "attention_dp_size",
-    "moe_tp_size", "moe_ep_size", "decode_tp_size", "decode_attention_dp_size", "decode_moe_tp_size",
-    "decode_moe_ep_size", "decode_num_workers",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,12 +39,14 @@ class Point:
     """One row of the table by its number in the file; `reason` says why it is left out, if it is.
 
     layout: what its parallel sizes mean; None where they cannot be read, for which `reason` then speaks.
+    drafts: those of its sweep.
     """
 
     number: int
     row: dict[str, str]
     layout: ServingLayout | None
     reason: str = ""
+    drafts: Drafts = PLAIN
 
     @property
     def engine(self) -> str:
@@ -67,27 +63,30 @@ def serving_results(path: Path, engine_for: dict[str, Engine]) -> list[Result]:
     Raises:
         ValueError: the file cannot be read, or lacks a column.
     """
-    return [point_result(point, engine_for) for point in _points(read_table(path, NEEDED))]
+    return [point_result(point, engine_for) for point in serving_points(read_table(path, NEEDED))]
 
 
 def usable_points(rows: list[dict[str, str]]) -> list[Point]:
     """The points that nothing in the table speaks against."""
-    return [point for point in _points(rows) if not point.reason]
+    return [point for point in serving_points(rows) if not point.reason]
 
 
-def _points(rows: list[dict[str, str]]) -> list[Point]:
-    spread, full = _spreads(rows), listed_in_full(rows)
+def serving_points(rows: list[dict[str, str]]) -> list[Point]:
+    """All points of a table with their layouts and drafts, or the reason why there are none."""
+    timed = [(row, ms) for row in rows if (ms := _measured_ms(row)) is not None]
+    spread, drafted, full = _spreads(timed), drafting(timed), listed_in_full(rows)
     doubt = "the file holds the same configuration at another speed: drafts on and off, unsaid which"
     points = []
     for number, row in enumerate(rows, start=1):
-        layout, reason = None, doubt if spread[_key(row)] > SAME_RUN else ""
+        drafts = drafts_in(row, drafted)
+        layout, reason = None, doubt if drafts is None and spread[run_of(row)] > SAME_RUN else ""
         try:
             layout = layout_of_point(row, _config(row), full)
         except Unpredictable as error:
             reason = reason or str(error)
         except UNREADABLE as error:
             reason = reason or f"not understood: {type(error).__name__} {error}"
-        points.append(Point(number, row, layout, reason))
+        points.append(Point(number, row, layout, reason, drafts or PLAIN))
     return points
 
 
@@ -107,7 +106,7 @@ def point_result(point: Point, engine_for: dict[str, Engine]) -> Result:
         if measured is None:
             raise Unpredictable("no time per output token is given")
         assert point.layout is not None
-        predicted, low, high = _tpot_ms(point.row, point.layout, engine_for)
+        predicted, low, high = _tpot_ms(point.row, point.layout, point.drafts, engine_for)
         if not 0 < predicted < math.inf:
             raise Unpredictable("a size in the row is not a number")
     except Unpredictable as reason:
@@ -125,25 +124,19 @@ def _result(point: Point, measured: float | None, reason: str) -> Result:
     )
 
 
-def _key(row: dict[str, str]) -> tuple[str, ...]:
-    return tuple(row.get(name, "") for name in _KEY)
-
-
-def _spreads(rows: Iterable[dict[str, str]]) -> dict[tuple[str, ...], float]:
+def _spreads(timed: Iterable[tuple[dict[str, str], float]]) -> dict[tuple[str, ...], float]:
     """Slowest over fastest run of each configuration."""
     times: dict[tuple[str, ...], list[float]] = defaultdict(list)
-    for row in rows:
-        measured = _measured_ms(row)
-        if measured is not None:
-            times[_key(row)].append(measured)
-    return defaultdict(lambda: 1.0, {key: max(t) / min(t) for key, t in times.items()})
+    for row, ms in timed:
+        times[run_of(row)].append(ms)
+    return defaultdict(lambda: 1.0, {run: max(t) / min(t) for run, t in times.items()})
 
 
 def _tpot_ms(
-    row: dict[str, str], layout: ServingLayout, engine_for: dict[str, Engine]
+    row: dict[str, str], layout: ServingLayout, drafts: Drafts, engine_for: dict[str, Engine]
 ) -> tuple[float, float, float]:
     """Milliseconds a token, and the bounds over that."""
-    setup, is_split = _setup(row), row["mode"] != "agg"
+    setup, is_split = _setup(row, drafts), row["mode"] != "agg"
     users = _number(row, "concurrency")
     if users is None:
         raise Unpredictable("the number of users is not stated")
@@ -173,7 +166,7 @@ def _tpot_ms(
     return state.tpot_s * 1e3, *band_of(service, state, engine)
 
 
-def _setup(row: dict[str, str]) -> Setup:
+def _setup(row: dict[str, str], drafts: Drafts) -> Setup:
     name, key = model_of(row["model_path"]), chip_of(row["system"])
     if name is None:
         raise Unpredictable(f"model {row['model_path']!r}: no published configuration in this package")
@@ -183,9 +176,7 @@ def _setup(row: dict[str, str]) -> Setup:
     if isinstance(recipe, str):
         raise Unpredictable(recipe)
     engine = _BACKENDS.get(row["backend"], "sglang")
-    return Setup(
-        config_of(name), name, load_chip(key), None, False, recipe, Layout(), Drafts(), engine, False
-    )
+    return Setup(config_of(name), name, load_chip(key), None, False, recipe, Layout(), drafts, engine, False)
 
 
 def _number(row: dict[str, str], name: str) -> float | None:

@@ -98,6 +98,12 @@ def config_of(name: str) -> ModelConfig:
     if name == "pangu-ultra-moe":
         # arXiv 2505.04519, table 1: V3's layers with hidden size 7680; recalled.
         return load_config("deepseek-v3").replace(hidden_size=7680)
+    if name == "pangu-ultra":
+        # arXiv 2504.07866, table 1: 94 dense layers, grouped-query attention; recalled.
+        return load_config("llama-3.1-405b").replace(
+            num_hidden_layers=94, hidden_size=12288, intermediate_size=28672, num_attention_heads=96,
+            vocab_size=153376,
+        )  # fmt: skip
     return load_config(name)
 
 

@@ -24,6 +24,7 @@ _MODELS = (
     (r"qwen[- ]?2\.5[- ]?72b", "qwen2.5-72b"),
     (r"llama[- ]?3\.1[- ]?405b", "llama-3.1-405b"),
     (r"pangu ultra moe", "pangu-ultra-moe"),
+    (r"pangu ultra.*135b|135b.*pangu ultra", "pangu-ultra"),
 )
 # What a table calls a chip, where the catalog's own names and aliases do not hold.
 _CHIPS = (
@@ -103,6 +104,8 @@ def precision_of(words: str, model: str) -> Precision | str:
         name = "fp8-mxfp4"
     elif "w4a8" in low:
         name = "int8, int4 experts"
+    elif re.search(r"w4a16|int4|awq|gptq", low):
+        name = "int4 experts"
     elif "w8a8" in low or "int8" in low:
         name = "int8"
     elif "nvfp4" in low:
@@ -173,7 +176,7 @@ class Layout:
 
 def layout_of(words: str) -> Layout:
     """The degrees in "EP32 DP attention", "DP4 attention + EP4 (MegaMoE)", "TP1 PP2 VP4 EP32"."""
-    low = words.lower()
+    low = re.sub(r"(?<![a-z])([dt])ep\s*-?(\d+)", r"\1p\2 ep\2", words.lower())  # DEP8 is DP8 and EP8
 
     def degree(*patterns: str) -> int | None:
         for pattern in patterns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from workbench.accounting.flop import core_flop_per_entry
 from workbench.accounting.training import training_flop_per_token
@@ -16,6 +17,12 @@ from workbench.chips.validation.setup import UNEVEN, Setup, setup_of
 from workbench.chips.validation.text import Layout, chip_of, number, numbers
 from workbench.units import HOUR_S, TFLOP
 
+# NVIDIA's own recipe for V3 by chip, where a row names Megatron and no layout; experts balanced by force
+# (Megatron-Bridge, performance summary; rows 308, 309 and 312 of measurements.csv).
+_MEGATRON = {
+    "gb300": Layout(tp=1, pp=2, vp=4, ep=32), "gb200": Layout(tp=1, pp=4, vp=4, ep=64),
+    "b200": Layout(tp=1, pp=16, ep=8), "b300": Layout(tp=1, pp=16, ep=8),
+}  # fmt: skip
 # DeepSeek-V3's own run, for rows that speak of it without the layout (arXiv 2412.19437, section 3 and 4.2).
 _V3_LAYOUT, _V3_SEQUENCES, _V3_TOKENS = Layout(pp=16, ep=64), 15360, 14.8e12
 
@@ -35,6 +42,8 @@ def training_results(row: Row, engine_for: dict[str, Engine]) -> Iterator[Result
     if setup.config_name == "deepseek-v3" and setup.chip.key == "h800":
         layout = layout if layout.pp else _V3_LAYOUT
         sequences = sequences or _V3_SEQUENCES
+    if not layout.pp and "megatron" in row.words.lower() and setup.config_name == "deepseek-v3":
+        layout, sequences = replace(_MEGATRON.get(setup.chip.key, layout), balanced=True), sequences or 4096.0
     if not layout.pp:
         raise Unpredictable("the layout is not stated")
     length = int(number(row.input_len) or 4096)

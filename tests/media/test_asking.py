@@ -7,6 +7,7 @@ from workbench.media import study
 from workbench.media.asking import Wish, ask, captions, frames_of, make, stream_frames, text_of
 from workbench.media.data import Digits, Pictures, load_split, move
 from workbench.media.evaluate import cut_out, judge_videos, measure_text, picture_wishes, video_wishes
+from workbench.media.eye import captions_by_eye
 from workbench.media.judge import train_judge
 from workbench.media.studio import MediaRecipe, Studio
 from workbench.media.tasks import MOTIONS
@@ -88,22 +89,50 @@ def few_digits():
 
 
 def test_a_study_is_recorded_resumed_and_not_mixed(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "measure", lambda studio, digits, judge, seed: {"text": measure_text(studio)})
+    def measures(trained, digits, judge, seed):
+        return {
+            "text": lambda: measure_text(trained.studio),
+            "pictures 1.0": lambda: {
+                "said": captions_by_eye(trained.eye, trained.studio.model, TEST.pixels[:2])
+            },
+            "pictures 2.0": lambda: {"twin": measure_text(trained.twin)},
+        }
+
+    monkeypatch.setattr(study, "measures", measures)
     monkeypatch.setattr(study, "train_judge", lambda pictures, seed: None)
     monkeypatch.setattr(study, "load_split", few_digits)
-    recipe = MediaRecipe(tokenizer_steps=3, photographs=0.0, steps=2, rows=2, mixture=dict(count=60))
+    recipe = MediaRecipe(
+        tokenizer_steps=3, photographs=0.0, steps=2, rows=2, mixture=dict(count=60), polish_steps=2,
+        polish=dict(count=60), eye_steps=2, twin_steps=2,
+    )  # fmt: skip
     record = tmp_path / "record.json"
-    study.run_study(tmp_path, 1, record, recipe)
+    study.run_study(tmp_path, [0], record, recipe)
     first = study.read_study(record)
     assert [run["seed"] for run in first["runs"]] == [0]
+    assert set(first["runs"][0]["pictures"]) == {"1.0", "2.0"}
+    parts = {f"{part}_s" for part in ("tokenizer", "backbone", "model", "eye", "twin")}
+    assert set(first["runs"][0]["seconds"]) == parts
     assert first["recipe"]["steps"] == 2 and 0 <= first["runs"][0]["text"]["text_right"] <= 1
 
-    study.run_study(tmp_path, 2, record, recipe)
+    # Another process may have been quicker: seeds come in order, and none is lost or done twice.
+    study.run_study(tmp_path, [1, 0], record, recipe)
     second = study.read_study(record)
     assert [run["seed"] for run in second["runs"]] == [0, 1]
     # What is kept beside the record is what was measured.
     kept = study.read_studio(record)
     assert measure_text(kept) == second["runs"][0]["text"]
+    said = captions_by_eye(study.read_eye(kept, record), kept.model, TEST.pixels[:2])
+    assert said == second["runs"][0]["pictures"]["1.0"]["said"]
     assert json.dumps(second["runs"][0]) == json.dumps(first["runs"][0])
     with pytest.raises(ValueError, match="another --output"):
-        study.run_study(tmp_path, 1, record, MediaRecipe(steps=3))
+        study.run_study(tmp_path, [0], record, MediaRecipe(steps=3))
+
+
+def test_measuring_goes_on_where_it_was_broken_off(tmp_path):
+    def fail():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study.measure({"a": lambda: {"n": 1}, "b x": fail}, tmp_path / "kept.json")
+    found = study.measure({"a": fail, "b x": lambda: 2}, tmp_path / "kept.json")
+    assert found == {"a": {"n": 1}, "b": {"x": 2}}

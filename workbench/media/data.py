@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, reduce
 from sklearn.datasets import load_digits, load_sample_images  # type: ignore[import-untyped]
 from torch import Tensor
@@ -94,6 +95,13 @@ def move(pixels: Tensor, direction: str, speed: str) -> Tensor:
         )
         frames[:, t, top : top + height, left : left + width] = pixels
     return frames
+
+
+def shifted(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """All pictures of a batch moved by up to one pixel, the same way, black coming in: (b, y, x) -> same."""
+    dy, dx = torch.randint(0, 3, (2,), generator=generator).tolist()
+    height, width = pixels.shape[1:]
+    return F.pad(pixels, (1, 1, 1, 1), value=-1.0)[:, dy : dy + height, dx : dx + width]
 
 
 def photograph_crops(n: int, size: int, seed: int = 0) -> Tensor:

@@ -11,13 +11,16 @@ from torch import Tensor
 
 from workbench.media.asking import Wish, ask, captions, frames_of, make, text_of
 from workbench.media.data import DIRECTIONS, SPEEDS, Digits, Pictures, ink, move
+from workbench.media.eye import Eye, captions_by_eye
+from workbench.media.generate import CAREFUL
 from workbench.media.judge import Judge
-from workbench.media.measures import frechet_distance, nearest_distances, psnr, ssim
+from workbench.media.losses import losses
+from workbench.media.measures import frechet_corrected, frechet_distance, nearest_distances, psnr, ssim
 from workbench.media.motion import directions, speed_errors, steadiness
 from workbench.media.studio import Studio
-from workbench.media.tasks import MOTIONS, Album
+from workbench.media.tasks import MOTIONS, TASKS, Album, Writer, documents
 from workbench.media.vocabulary import DIGIT_WORDS
-from workbench.model.sampling import GREEDY
+from workbench.model.sampling import GREEDY, Sampling
 
 Numbers = dict[str, float]
 
@@ -63,11 +66,18 @@ def video_wishes() -> list[Wish]:
 
 
 def measure_pictures(
-    studio: Studio, digits: Digits, judge: Judge, generator: torch.Generator, *, guidance: float, n_each: int
+    studio: Studio,
+    digits: Digits,
+    judge: Judge,
+    generator: torch.Generator,
+    *,
+    guidance: float,
+    n_each: int,
+    sampling: Sampling = CAREFUL,
 ) -> Numbers:
     """Drawn digits: as asked by an independent judge, like real ones, not copies, read back by the model."""
     wishes = picture_wishes(n_each)
-    made = make(studio, wishes, guidance=guidance, generator=generator, max_new_tokens=40)
+    made = make(studio, wishes, guidance=guidance, sampling=sampling, generator=generator, max_new_tokens=40)
     kept = [(w, x) for w, x in zip(wishes, made, strict=True) if x is not None and x.shape == (1, 8, 8)]
     pixels = torch.stack([x[0] for _, x in kept])
     labels = torch.tensor([w.digit for w, _ in kept])
@@ -75,17 +85,25 @@ def measure_pictures(
     said = captions(studio, list(studio.tokenizer.encode(pixels[:, None])))
     read_back = [DIGIT_WORDS[w.digit] in text.split() for (w, _), text in zip(kept, said, strict=True)]
     real = studio.tokenizer.decode(studio.tokenizer.encode(digits.test.pixels[:, None]))[:, 0]
-    features = judge.features(pixels).detach()
+    features, known, unseen = (
+        judge.features(x).detach() for x in (pixels, digits.train.pixels, digits.test.pixels)
+    )
+    # Distances of samples of one size, and, where there are enough, what sets without end would have.
     n = min(len(pixels), len(digits.test))
     some = torch.randperm(len(pixels), generator=generator)[:n]
+    corrected = {}
+    if n >= 3 * features.shape[1]:
+        corrected = {
+            "frechet_corrected": frechet_corrected(features, known, generator),
+            "frechet_corrected_floor": frechet_corrected(unseen, known, generator),
+        }
     return {
         "whole": len(kept) / len(wishes),
         "judged_right": float((judge.read(pixels) == labels).float().sum()) / len(wishes),
         "style_right": _style_share(pixels, labels, is_bold, digits),
-        "frechet": frechet_distance(features[some], judge.features(digits.train.pixels[:n]).detach()),
-        "frechet_floor": frechet_distance(
-            judge.features(digits.test.pixels).detach()[:n], judge.features(digits.train.pixels[:n]).detach()
-        ),
+        "frechet": frechet_distance(features[some], known[:n]),
+        "frechet_floor": frechet_distance(unseen[:n], known[:n]),
+        **corrected,
         "cycle_right": sum(read_back) / len(kept),
         "nearest_training_digit": float(nearest_distances(pixels, digits.train.pixels).mean()),
         "nearest_of_held_out": float(nearest_distances(real, digits.train.pixels).mean()),
@@ -98,10 +116,16 @@ def _style_share(pixels: Tensor, labels: Tensor, is_bold: Tensor, digits: Digits
 
 
 def measure_videos(
-    studio: Studio, judge: Judge, generator: torch.Generator, *, guidance: float, wishes: Sequence[Wish]
+    studio: Studio,
+    judge: Judge,
+    generator: torch.Generator,
+    *,
+    guidance: float,
+    wishes: Sequence[Wish],
+    sampling: Sampling = CAREFUL,
 ) -> Numbers:
     """Films: direction, speed and steadiness by tracking, the digit in every frame by the judge."""
-    made = make(studio, wishes, guidance=guidance, generator=generator)
+    made = make(studio, wishes, guidance=guidance, sampling=sampling, generator=generator)
     return judge_videos(judge, wishes, made)
 
 
@@ -149,6 +173,24 @@ def measure_reading(studio: Studio, album: Album, n_videos: int) -> Numbers:
     }
 
 
+def measure_eye(studio: Studio, eye: Eye, album: Album) -> Numbers:
+    """Captions of held-out pictures by the other route: V4.1's vision path in place of codes."""
+    said = captions_by_eye(eye, studio.model, album.facts.pixels)
+    pairs = list(zip(said, album.names, strict=True))
+    return {
+        "eye_digit": _share(w.split()[-1] in s.split() for s, w in pairs),
+        "eye_whole_caption": _share(s == w for s, w in pairs),
+    }
+
+
+def measure_losses(studio: Studio, album: Album, seed: int, n_each: int = 48) -> dict[str, Numbers]:
+    """Held-out loss of each task by modality."""
+    return {
+        task: losses(studio.model, documents(album, studio.vocabulary, {task: n_each}, seed))
+        for task in TASKS
+    }
+
+
 def measure_animation(studio: Studio, album: Album, pictures: Pictures, judge: Judge, n: int) -> Numbers:
     """A held-out picture set in motion, greedily, against the true video of that very digit."""
     motions = [MOTIONS[index % len(MOTIONS)] for index in range(n)]
@@ -163,14 +205,21 @@ def measure_animation(studio: Studio, album: Album, pictures: Pictures, judge: J
 
 
 def measure_text(studio: Studio) -> Numbers:
-    """All 110 sentences of counting and adding, greedily, to the last word."""
+    """All 110 sentences of counting and adding, greedily, to the last word; nats a word."""
     asked = [(f"after {DIGIT_WORDS[a]} comes", (a + 1) % 10) for a in range(10)]
     asked += [
         (f"{DIGIT_WORDS[a]} plus {DIGIT_WORDS[b]} is", (a + b) % 10) for a in range(10) for b in range(10)
     ]
     answers = ask(studio, [text for text, _ in asked], sampling=GREEDY, max_new_tokens=4)
     said = [text_of(studio, answer) for answer in answers]
-    return {"text_right": _share(s == DIGIT_WORDS[c] for s, (_, c) in zip(said, asked, strict=True))}
+    v = studio.vocabulary
+    written = [
+        Writer(v).tell(v.words(text)).answer(v.words(DIGIT_WORDS[c])).done("count") for text, c in asked
+    ]
+    return {
+        "text_right": _share(s == DIGIT_WORDS[c] for s, (_, c) in zip(said, asked, strict=True)),
+        "text_nats": losses(studio.model, written)["words"],
+    }
 
 
 def floors() -> Numbers:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.media.data import Pictures
+from workbench.media.data import Pictures, shifted
 
 N_FEATURES = 32
 
@@ -62,16 +62,10 @@ def train_judge(pictures: Pictures, seed: int, *, width: int = 32, steps: int = 
     for _ in range(steps):
         chosen = torch.randint(len(pictures), (64,), generator=generator)
         noise = torch.randn(64, 8, 8, generator=generator)
-        seen = _shift(pictures.pixels[chosen], generator) + 0.1 * noise
+        seen = shifted(pictures.pixels[chosen], generator) + 0.1 * noise
         loss = F.cross_entropy(judge(seen), pictures.labels[chosen], label_smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
     return judge.eval()
-
-
-def _shift(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """All pictures of a batch moved by up to one pixel, black coming in."""
-    dy, dx = torch.randint(0, 3, (2,), generator=generator).tolist()
-    return F.pad(pixels, (1, 1, 1, 1), value=-1.0)[:, dy : dy + 8, dx : dx + 8]

@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 RANGE = 2.0
+N_THINNINGS = 4
 
 
 def psnr(ours: Tensor, truth: Tensor) -> Tensor:
@@ -79,12 +80,13 @@ def frechet_corrected(ours: Tensor, truth: Tensor, generator: torch.Generator, n
             f"frechet_corrected: got {n} rows of {f} features; needs {3 * f} rows or more; give more samples "
             f"or fewer features"
         )
-    sizes = torch.linspace(n / 3, n, n_sizes).long()
+    # Each size several times: which rows are left matters as much as how many.
+    sizes = torch.linspace(n / 3, n, n_sizes).long().repeat(N_THINNINGS)
     values = []
     for size in sizes:
         chosen = [rows[torch.randperm(len(rows), generator=generator)[:size]] for rows in (ours, truth)]
         values.append(frechet_distance(*chosen))
-    design = torch.stack([torch.ones(n_sizes, dtype=torch.double), 1 / sizes.double()], dim=1)
+    design = torch.stack([torch.ones(len(sizes), dtype=torch.double), 1 / sizes.double()], dim=1)
     return float(torch.linalg.lstsq(design, torch.tensor(values, dtype=torch.double)[:, None]).solution[0])
 
 

@@ -82,6 +82,7 @@ class MediaEmbedding(nn.Embedding):
         # One row for each size, for t, y and x; named as V4's other additive position tables are.
         self.position_bias = nn.Parameter(torch.zeros(3, LARGEST_SIDE, hidden_size))
         self._places: Iterator[Tensor] | None = None
+        self._seen: tuple[Tensor, int] | None = None
 
     @contextmanager
     def reading(self, known: Tensor, begin: int = 0) -> Iterator[None]:
@@ -95,6 +96,18 @@ class MediaEmbedding(nn.Embedding):
         finally:
             self._places = None
 
+    @contextmanager
+    def seeing(self, spans: Tensor, begin: int) -> Iterator[None]:
+        """Within it, vectors stand in place of the embeddings from column `begin` on: spans (b, k, d).
+
+        As in V4.1, the ids there only hold the place.
+        """
+        self._seen = spans, begin
+        try:
+            yield
+        finally:
+            self._seen = None
+
     def forward(self, ids: Tensor) -> Tensor:
         if self._places is None:
             places = code_places(ids, self.vocabulary)
@@ -105,6 +118,9 @@ class MediaEmbedding(nn.Embedding):
         for axis in range(3):
             place = places[..., axis].clamp(0, LARGEST_SIDE - 1)
             x = x + is_code * self.position_bias[axis][place]
+        if self._seen is not None:
+            spans, begin = self._seen
+            x = torch.cat([x[:, :begin], spans, x[:, begin + spans.shape[1] :]], dim=1)
         return x
 
 

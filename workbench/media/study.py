@@ -1,28 +1,33 @@
 """Tokenizer and backbone trained from scratch and measured whole, in some seeds: a recorded study.
 
-    python -m workbench.media.study --seeds 1 --folder build/media
+    python -m workbench.media.study --seeds 0 1 2 --folder build/media
 
-Each seed takes about 18 minutes of one core. A run that was broken off goes on from its last checkpoint. The
-judge whose numbers are recorded judged nothing before: settings were tried out with another.
+Each seed takes about 20 minutes of one core; processes with a seed each may share a record. A run that was
+broken off goes on from its last checkpoint. The judge whose numbers are recorded judged nothing before:
+settings were tried out with another.
 """
 
 import argparse
 import json
 import platform
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_model, save_model
+from torch import nn
 
 from workbench.files import write_whole
 from workbench.media.data import Digits, load_split
 from workbench.media.evaluate import (
     floors,
     measure_animation,
+    measure_eye,
+    measure_losses,
     measure_pictures,
     measure_reading,
     measure_text,
@@ -30,14 +35,17 @@ from workbench.media.evaluate import (
     measure_videos,
     video_wishes,
 )
+from workbench.media.eye import Eye, fit_eye
+from workbench.media.generate import CAREFUL, WARM
 from workbench.media.judge import Judge, train_judge
-from workbench.media.studio import MediaRecipe, Studio, loader, train_backbone, train_tokenizer
+from workbench.media.studio import MediaRecipe, Studio, train_backbone, train_tokenizer
 from workbench.media.tasks import Album
+from workbench.model.sampling import Sampling
 
 RECORD = Path(__file__).parents[1] / "data" / "studies" / "media.json"
-GUIDANCES = (1.0, 1.5, 2.0, 3.0)
-CHOSEN = 2.0  # of GUIDANCES, taken before any was measured here
-REPORTING_JUDGE = 7
+GUIDANCES = (1.0, 1.75, 2.5, 4.0)
+CHOSEN = 1.75  # of GUIDANCES, taken with another judge
+REPORTING_JUDGE = 9
 
 
 def read_study(path: Path = RECORD) -> dict[str, Any]:
@@ -51,60 +59,109 @@ def read_studio(path: Path = RECORD) -> Studio:
     return Studio.load(path.with_suffix(""))
 
 
-def measure(studio: Studio, digits: Digits, judge: Judge, seed: int, n_each: int = 25) -> dict[str, Any]:
-    """Every number of a trained studio, by part; pictures and videos for each guidance."""
-    generator = torch.Generator().manual_seed(seed)
-    album = Album(digits.test, studio.tokenizer)
-    drawn, filmed = {}, {}
-    for guidance in GUIDANCES:
-        drawn[str(guidance)] = measure_pictures(
-            studio, digits, judge, generator, guidance=guidance, n_each=n_each
-        )
-        filmed[str(guidance)] = measure_videos(
-            studio, judge, generator, guidance=guidance, wishes=video_wishes()
-        )
+def read_eye(studio: Studio, path: Path = RECORD) -> Eye:
+    """The eye that was trained before it."""
+    return Eye.load(path.with_suffix(""), studio.model)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a seed gives: a studio, the other eye, a twin that read text alone; seconds by part."""
+
+    studio: Studio
+    eye: Eye
+    twin: Studio
+    seconds: dict[str, float]
+
+
+def measures(
+    trained: Trained, digits: Digits, judge: Judge, seed: int, n_each: int = 25
+) -> dict[str, Callable[[], Any]]:
+    """How to get every number of a seed, by part; pictures and videos for each guidance, and unfiltered."""
+    studio = trained.studio
+    album, wishes = Album(digits.test, studio.tokenizer), video_wishes()
+
+    def draw(guidance: float, sampling: Sampling) -> Any:
+        g = torch.Generator().manual_seed(seed)
+        return measure_pictures(studio, digits, judge, g, guidance=guidance, n_each=n_each, sampling=sampling)
+
+    def film(guidance: float, sampling: Sampling) -> Any:
+        g = torch.Generator().manual_seed(seed)
+        return measure_videos(studio, judge, g, guidance=guidance, wishes=wishes, sampling=sampling)
+
+    ways = {str(guidance): (guidance, CAREFUL) for guidance in GUIDANCES} | {"unfiltered": (CHOSEN, WARM)}
     return {
-        "tokenizer": measure_tokenizer(studio, digits, judge),
-        "pictures": drawn,
-        "videos": filmed,
-        "reading": measure_reading(studio, album, len(album)),
-        "animation": measure_animation(studio, album, digits.test, judge, 160),
-        "text": measure_text(studio),
+        "tokenizer": lambda: measure_tokenizer(studio, digits, judge),
+        **{f"pictures {name}": partial(draw, *way) for name, way in ways.items()},
+        **{f"videos {name}": partial(film, *way) for name, way in ways.items()},
+        "reading": lambda: (
+            measure_reading(studio, album, len(album)) | measure_eye(studio, trained.eye, album)
+        ),
+        "animation": lambda: measure_animation(studio, album, digits.test, judge, 160),
+        "text": lambda: measure_text(studio),
+        "text_of_twin": lambda: measure_text(trained.twin),
+        "losses": lambda: measure_losses(studio, album, seed),
     }
 
 
-def trained(seed: int, folder: Path, recipe: MediaRecipe, digits: Digits) -> tuple[Studio, dict[str, float]]:
-    """A studio of this seed, and the seconds of one core that its two parts took; from files where there."""
-    studio, spent = Studio.fresh(seed, recipe.code_weight), _Spent(folder / "spent.json")
-    saved = folder / "tokenizer.safetensors"
-    if saved.is_file():
-        load_model(studio.tokenizer, str(saved))
-    else:
-        spent.count("tokenizer_s", train_tokenizer(studio, digits.train, recipe, seed))
-        save_model(studio.tokenizer, str(saved))
-    spent.count("backbone_s", train_backbone(studio, digits.train, recipe, seed, folder / "checkpoints"))
-    studio.save(folder)
-    return studio, spent.seconds
+def measure(how: Mapping[str, Callable[[], Any]], path: Path) -> dict[str, Any]:
+    """Those numbers, kept in a file over interruptions; "pictures 2.0" comes as ["pictures"]["2.0"]."""
+    kept: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    for part in how:
+        if part not in kept:
+            kept[part] = how[part]()
+            write_whole(path, json.dumps(kept))
+    found: dict[str, Any] = {}
+    for part in how:
+        group, _, name = part.partition(" ")
+        if name:
+            found.setdefault(group, {})[name] = kept[part]
+        else:
+            found[group] = kept[part]
+    return found
+
+
+def train_seed(seed: int, folder: Path, recipe: MediaRecipe, digits: Digits) -> Trained:
+    """All parts of a seed, one after the other; those whose weights the folder holds are read from there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spent, studio = _Spent(folder), Studio.fresh(seed, recipe.code_weight)
+    spent.train("tokenizer", studio.tokenizer, train_tokenizer(studio, digits.train, recipe, seed))
+    for name, part in (("backbone", recipe), ("model", recipe.last_part)):
+        steps = train_backbone(studio, digits.train, part, seed, folder / f"{name}-checkpoints")
+        spent.train(name, studio.model, steps)
+    eye = Eye.fresh(studio.model, seed)
+    spent.train("eye", eye, fit_eye(eye, studio.model, digits.train, recipe.eye_steps, seed=seed))
+    twin = replace(Studio.fresh(seed, recipe.code_weight), tokenizer=studio.tokenizer)
+    spent.train("twin", twin.model, train_backbone(twin, digits.train, recipe.text_alone, seed))
+    return Trained(studio, eye, twin, spent.seconds)
 
 
 class _Spent:
-    """Processor seconds by part, kept in a file over interruptions."""
+    """Trains parts, keeps their weights, and the processor seconds of each over interruptions."""
 
-    def __init__(self, path: Path):
-        self.path = path
-        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+    def __init__(self, folder: Path):
+        self.folder, self.path = folder, folder / "spent.json"
+        self.seconds: dict[str, float] = json.loads(self.path.read_text()) if self.path.is_file() else {}
 
-    def count(self, part: str, rows: Iterable[dict[str, Any]], say: Callable[[str], None] = print) -> None:
-        begun, before = time.process_time(), self.seconds.get(part, 0.0)
+    def train(self, part: str, module: nn.Module, rows: Iterable[dict[str, Any]]) -> None:
+        weights, key = self.folder / f"{part}.safetensors", f"{part}_s"
+        if weights.is_file():
+            load_model(module, str(weights))
+            return
+        begun, before = time.process_time(), self.seconds.get(key, 0.0)
         for row in rows:
-            if row["step"] % 100 == 0:
-                self.seconds[part] = round(before + time.process_time() - begun, 1)
+            self.seconds[key] = round(before + time.process_time() - begun, 1)
+            if row["step"] % 50 == 0:
                 write_whole(self.path, json.dumps(self.seconds))
-                say(f"{part} step {row['step']}: loss {row['loss']:.3f}, {self.seconds[part]:.0f} s")
+                print(f"{part} step {row['step']}: loss {row['loss']:.3f}, {self.seconds[key]:.0f} s")
+        save_model(module, str(weights))
+        write_whole(self.path, json.dumps(self.seconds))
 
 
-def run_study(folder: Path, n_seeds: int, path: Path = RECORD, recipe: MediaRecipe | None = None) -> None:
-    """Train and measure what the record lacks; it is written after each seed.
+def run_study(
+    folder: Path, seeds: Sequence[int], path: Path = RECORD, recipe: MediaRecipe | None = None
+) -> None:
+    """Train and measure those seeds that the record lacks; it is written after each.
 
     Raises:
         ValueError: the record holds runs of another recipe.
@@ -114,41 +171,44 @@ def run_study(folder: Path, n_seeds: int, path: Path = RECORD, recipe: MediaReci
     study: dict[str, Any] = {
         "about": "A tokenizer and a V4 of 1.3M parameters for pictures, videos and text, trained from "
         "scratch on one core and measured on held-out digits with an independent judge.",
-        "command": f"python -m workbench.media.study --seeds {n_seeds}",
+        "command": "python -m workbench.media.study --seeds 0 1 2",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "recipe": json.loads(json.dumps(asdict(recipe))),
         "floors": floors(),
         "runs": [],
     }
-    if path.is_file():
-        kept = read_study(path)
-        if kept["recipe"] != study["recipe"]:
-            raise ValueError(
-                f"run_study: {path} holds runs of {kept['recipe']}; this run has {study['recipe']}; give "
-                f"another --output, or remove that file"
-            )
-        study["runs"] = kept["runs"]
-    for seed in range(n_seeds):
-        if seed in {run["seed"] for run in study["runs"]}:
+    for seed in seeds:
+        if seed in {run["seed"] for run in _kept_runs(path, study)}:
             continue
-        place = folder / f"seed{seed}"
-        place.mkdir(parents=True, exist_ok=True)
-        studio, seconds = trained(seed, place, recipe, digits)
+        found = train_seed(seed, folder / f"seed{seed}", recipe, digits)
         if seed == 0:
             # Measured as it is kept: rounded to half precision.
-            studio.save(path.with_suffix(""), torch.float16)
+            found.studio.save(path.with_suffix(""), torch.float16)
+            found.eye.save(path.with_suffix(""), torch.float16)
             studio = Studio.load(path.with_suffix(""))
-        begun = time.process_time()
-        found = measure(studio, digits, judge, seed)
-        seconds = {**seconds, "measuring_s": round(time.process_time() - begun, 1)}
-        epoch = len(loader(studio, digits.train, recipe, seed))
-        study["runs"].append({"seed": seed, "seconds": seconds, "rows_an_epoch": epoch, **found})
+            found = replace(found, studio=studio, eye=Eye.load(path.with_suffix(""), studio.model))
+        numbers = measure(measures(found, digits, judge, seed), folder / f"seed{seed}" / "measured.json")
+        # Read again: another process may have added its seed meanwhile.
+        runs = [*_kept_runs(path, study), {"seed": seed, "seconds": found.seconds, **numbers}]
+        study["runs"] = sorted(runs, key=lambda run: run["seed"])
         write_whole(path, json.dumps(study, indent=1) + "\n")
+
+
+def _kept_runs(path: Path, study: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    kept = read_study(path)
+    if kept["recipe"] != study["recipe"]:
+        raise ValueError(
+            f"run_study: {path} holds runs of {kept['recipe']}; this run has {study['recipe']}; give "
+            f"another --output, or remove that file"
+        )
+    return list(kept["runs"])
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", type=Path, default=Path("build/media"), help="checkpoints and weights")
     parser.add_argument("--output", type=Path, default=RECORD)
     given = parser.parse_args()

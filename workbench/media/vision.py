@@ -89,8 +89,8 @@ def _up(side: int) -> int:
 
 
 def patches(pixels: Tensor, side: int) -> Tensor:
-    """Patches row by row, each flattened channel first: (c, y, x) -> (p, c · side²)."""
-    return rearrange(pixels, "c (r a) (k b) -> (r k) (c a b)", a=side, b=side)
+    """Patches row by row, each flattened channel first: (..., c, y, x) -> (..., p, c · side²)."""
+    return rearrange(pixels, "... c (r a) (k b) -> ... (r k) (c a b)", a=side, b=side)
 
 
 def rotation_angles(rows: int, columns: int, channels: int) -> Tensor:
@@ -102,7 +102,7 @@ def rotation_angles(rows: int, columns: int, channels: int) -> Tensor:
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Turn channel pairs (i, i + c/2): (h, p, c), (p, c/2) -> (h, p, c)."""
+    """Turn channel pairs (i, i + c/2): (..., p, c), (p, c/2) -> (..., p, c)."""
     a, b = x.chunk(2, dim=-1)
     cos, sin = angles.cos(), angles.sin()
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
@@ -120,18 +120,19 @@ class VisionBlock(nn.Module):
         self.down = nn.Linear(intermediate, width, bias=False)
 
     def forward(self, x: Tensor, angles: Tensor) -> Tensor:
-        q, k, v = rearrange(self.qkv(self.norm1(x)), "p (n h c) -> n h p c", n=3, h=self.heads)
+        q, k, v = rearrange(self.qkv(self.norm1(x)), "... p (n h c) -> n ... h p c", n=3, h=self.heads)
         y = F.scaled_dot_product_attention(rotate(q, angles), rotate(k, angles), v)
-        x = x + self.out(rearrange(y, "h p c -> p (h c)"))
+        x = x + self.out(rearrange(y, "... h p c -> ... p (h c)"))
         gate, up = self.gate_up(self.norm2(x)).chunk(2, dim=-1)
         out: Tensor = x + self.down(F.silu(gate) * up)
         return out
 
 
 class VisionEncoder(nn.Module):
-    """DeepSeek-ViT with its projector: patches of one picture -> tokens of the language model.
+    """DeepSeek-ViT with its projector: patches of a picture -> tokens of the language model.
 
-    Shapes: patches (p, channels · side²) with their grid (rows, columns) -> (tokens, hidden_size).
+    Shapes: patches (..., p, channels · side²) with their grid (rows, columns) -> (..., tokens, hidden_size);
+    leading axes are pictures of one size.
     Source: DeepSeek-V4.1-Flash: 32 blocks of width 1024, 16 heads, SwiGLU of 2816, merge 3.
     """
 
@@ -161,9 +162,9 @@ class VisionEncoder(nn.Module):
         x = self.embed(x)
         for block in self.blocks:
             x = block(x, angles)
-        x = rearrange(self.norm(x), "(r k) d -> d r k", r=rows)
+        x = rearrange(self.norm(x), "... (r k) d -> ... d r k", r=rows)
         x = F.pad(x, (0, -columns % self.merge, 0, -rows % self.merge))
-        x = rearrange(F.pixel_unshuffle(x, self.merge), "d r k -> (r k) d")
+        x = rearrange(F.pixel_unshuffle(x, self.merge), "... d r k -> ... (r k) d")
         tokens: Tensor = self.projector(x)
         return tokens
 

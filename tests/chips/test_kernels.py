@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from workbench.chips import Workload, load_chip, operations
 from workbench.chips.kernel_rows import product
 from workbench.chips.kernels import kernel_time, kernel_times, load_calibration
+from workbench.chips.kernels.machine import machine_of
 from workbench.config import load_config
 
 CHIPS = ["a100", "h800", "h20", "b200", "gb300", "mi300x", "mi355x", "ascend-910b2", "ascend-910c",
@@ -203,3 +204,12 @@ def test_a_chip_without_a_peak_or_a_bandwidth_is_refused():
         kernel_time(one, load_chip("enflame-s60"))
     with pytest.raises(ValueError, match="memory_byte_per_s is not known"):
         kernel_time(one, load_chip("kunlun-p800"))
+
+
+def test_only_parts_with_cut_arithmetic_have_a_pace_of_their_own():
+    generations = load_calibration().generations
+    whole = ("h100", "h200", "h800", "b200", "gb300", "a100", "l40s")
+    pace = {key: machine_of(load_chip(key), generations).pace for key in ("h20", *whole)}
+    # H20: 148 TFLOP/s on 78 multiprocessors beside an H100's 989 on 132, over the half that is left alone.
+    assert pace["h20"] == pytest.approx(148 / 78 / (989.4 / 132) / 0.5, rel=0.01)
+    assert all(pace[key] == 1 for key in whole)

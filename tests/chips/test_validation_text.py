@@ -266,3 +266,21 @@ def test_what_cannot_be_set_up_says_why():
     )  # fmt: skip
     (result,) = row_results(row, current_engines())
     assert result.excluded.startswith("cannot be set up: load_cluster: 8 × mlu590; no link of it is known")
+
+
+@pytest.mark.parametrize(
+    ("cells", "family", "measured"),
+    [
+        (dict(chip="Ascend 910B", model="kernel: LayerNorm", precision="FP16", phase="kernel",
+              parallelism="1024x4096", metric="time", unit="us"), "kernel", 49.5),
+        (dict(chip="Ascend 910C", model="kernel", phase="kernel", batch="128 tok",
+              parallelism="EP dispatch, EP16", metric="latency", unit="us"), "kernel", None),
+        (dict(chip="GB300", count="256", model="DeepSeek-V3", precision="MXFP8", phase="training",
+              parallelism="Megatron Core", metric="model TFLOP/s", unit="TFLOP/s/GPU"), "training", 1233),
+    ],
+)  # fmt: skip
+def test_rows_that_name_a_kernel_or_a_recipe_in_other_words(cells, family, measured):
+    result = row_results(Row(id="1", value=str(measured or 100), **cells), current_engines())[0]
+    assert result.family == family and result.predicted
+    # What is published lies within the bounds: the norm of a library, and NVIDIA's newer release of Megatron.
+    assert measured is None or result.lower <= measured <= result.upper

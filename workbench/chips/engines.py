@@ -82,5 +82,5 @@ def engine(name: str) -> Engine:
         ValueError: no engine of that name; the message lists the closest.
     """
     if name not in _engines():
-        raise ValueError(unknown("engine", name, engines()))
+        raise ValueError(unknown("engine: software", name, engines()))
     return _engines()[name]

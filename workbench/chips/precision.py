@@ -56,7 +56,7 @@ class Precision:
             (self.dense_activation, ACTIVATION_BYTES), (self.expert_activation, ACTIVATION_BYTES),
         ):  # fmt: skip
             if given is not None and given not in known:
-                raise ValueError(unknown("number format", given, sorted(known)))
+                raise ValueError(unknown("Precision: number format", given, sorted(known)))
 
     def weight_bytes(self, tensor: Tensor) -> float:
         """Bytes of one tensor, all its copies, in this recipe."""
@@ -121,7 +121,7 @@ def precision(name: str, cache_format: str | None = None) -> Precision:
         ValueError: no recipe of that name; the message lists the closest.
     """
     if name not in _NAMED:
-        raise ValueError(unknown("precision", name, sorted(_NAMED)))
+        raise ValueError(unknown("precision: recipe", name, sorted(_NAMED)))
     return replace(_NAMED[name], cache_format=cache_format)
 
 

@@ -82,7 +82,7 @@ def load_system(key: str) -> System:
     for one in _ALL:
         if one.key == key:
             return one
-    raise ValueError(unknown("system", key, systems()))
+    raise ValueError(unknown("load_system: system", key, systems()))
 
 
 @lru_cache(maxsize=64)

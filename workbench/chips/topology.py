@@ -162,7 +162,7 @@ def link(family: str, bandwidth_byte_per_s: float) -> Link:
         ValueError: an unknown family (the message lists the closest), or no positive bandwidth.
     """
     if family not in _constants():
-        raise ValueError(unknown("link family", family, sorted(_constants())))
+        raise ValueError(unknown("link: family", family, sorted(_constants())))
     if not bandwidth_byte_per_s > 0:
         raise ValueError(
             f"link: bandwidth_byte_per_s is {bandwidth_byte_per_s}; it must be above 0; give the data sheet's"

@@ -8,11 +8,12 @@ Axes: b batch, s tokens, n streams, j source stream, k destination stream, d hid
 All arithmetic up to the collapsed vector is fp32.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from workbench.model.norms import inverse_rms
 from workbench.model.precision import KeepsFloat32
@@ -43,11 +44,32 @@ def expand(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor) -> Tensor:
     Shapes: streams (b, s, n, d), y (b, s, d), post (b, s, n), comb (b, s, n, n) -> (b, s, n, d).
     Source: V4 reference code; transformers' casts of post and comb to the model dtype.
     """
-    # One product of the stacked weights (n + 1, n) with the stacked vectors (n + 1, d).
-    weights = torch.cat((comb, post.unsqueeze(-2)), dim=-2).to(y.dtype)
-    vectors = torch.cat((streams, y.unsqueeze(-2)), dim=-2)
-    mixed = torch.bmm(weights.flatten(0, 1).mT, vectors.flatten(0, 1))
-    return mixed.view(streams.shape)
+    post, comb, y = (t.to(y.dtype).flatten(0, 1) for t in (post, comb, y))
+    spread = torch.bmm(post.unsqueeze(2), y.unsqueeze(1))
+    # In place: of a training step, only what comes in is kept for the gradient.
+    return spread.baddbmm_(comb.mT, streams.flatten(0, 1)).view(streams.shape)
+
+
+class _NormalisedLinear(torch.autograd.Function):
+    """y = (x ρ) Wᵀ with ρ = inverse_rms(x), and its gradient in two passes over the streams.
+
+    dL/dx = ρ g W - x ρ² (g · y) / width. Shapes: x (b, s, n·d), W (o, n·d) -> (b, s, o).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        rho = inverse_rms(x, eps)
+        y = F.linear(x, weight) * rho  # the norm scales 2n + n² numbers instead of n·d
+        ctx.save_for_backward(x, weight, rho, y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight, rho, y = ctx.saved_tensors
+        along = torch.linalg.vecdot(gradient, y).unsqueeze(-1) * rho.square() / -x.shape[-1]
+        g, dx = (gradient * rho).flatten(0, 1), (x * along).flatten(0, 1)
+        return dx.addmm_(g, weight).view(x.shape), g.T @ x.flatten(0, 1), None
 
 
 class HyperConnection(KeepsFloat32):
@@ -82,8 +104,7 @@ class HyperConnection(KeepsFloat32):
     def forward(self, streams: Tensor) -> tuple[Mixing, Tensor]:
         n = self.hc_mult
         flat = streams.flatten(2).float()  # stream by stream
-        # (x · ρ) Wᵀ = (x Wᵀ) · ρ: the norm scales 2n + n² numbers instead of n·d.
-        logits = F.linear(flat, self.fn) * inverse_rms(flat, self.norm_eps)
+        logits = _NormalisedLinear.apply(flat, self.fn, self.norm_eps)
         logits = torch.addcmul(self.base, logits, self.scale.index_select(0, self.part))
         pre, post, comb = logits.split_with_sizes([n, n, n * n], dim=-1)
         mixing = Mixing(
@@ -111,5 +132,5 @@ class HyperHead(KeepsFloat32):
 
     def forward(self, streams: Tensor) -> Tensor:
         flat = streams.flatten(2).float()  # stream by stream
-        logits = F.linear(flat, self.hc_fn) * inverse_rms(flat, self.norm_eps)
+        logits = _NormalisedLinear.apply(flat, self.hc_fn, self.norm_eps)
         return collapse(streams, (logits * self.hc_scale + self.hc_base).sigmoid() + self.hc_eps)

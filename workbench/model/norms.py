@@ -33,5 +33,6 @@ def inverse_rms(x: Tensor, eps: float) -> Tensor:
 
     Shapes: (..., d) -> (..., 1).
     """
-    x = x.float()
-    return torch.linalg.vecdot(x, x).unsqueeze(-1).div(x.shape[-1]).add(eps).rsqrt()
+    # The norm's gradient is one product with x; that of Σ x·x would be two and their sum.
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return norm.square().div(x.shape[-1]).add(eps).rsqrt()

@@ -1,6 +1,7 @@
 """Quantised networks: what rounding costs, product by product, size by size, run by run, chip by chip."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import plotly.graph_objects as go
@@ -18,6 +19,7 @@ from workbench.plots.template import (
 )
 
 Row = Mapping[str, Any]
+_SYMBOLS = ("circle", "square", "circle-open", "square-open", "diamond-open")
 _BELOW = {"y": -0.2, "yanchor": "top"}
 ROLES = {"experts": "routed experts", "linear": "linear maps", "plain": "compressors, head weights, o_a"}
 
@@ -98,10 +100,14 @@ def sweep_figure(
     rows: {"series", "x", "y"}, x positive.
     """
     figure = go.Figure(layout={"template": "workbench", "title": title})
-    for series, color in group_colors(row["series"] for row in rows).items():
+    colors = group_colors(row["series"] for row in rows)
+    # Open marks come last and larger: lines that coincide stay readable.
+    for (series, color), symbol in zip(colors.items(), cycle(_SYMBOLS), strict=False):
         mine = sorted((row for row in rows if row["series"] == series), key=lambda row: row["x"])
         figure.add_scatter(
             name=series, mode="lines+markers", line={"color": color, **SIMULATED},
+            marker={"symbol": symbol, "size": 11 if symbol.endswith("open") else 7, "color": color},
+            marker_line={"width": 2, "color": color},
             x=[row["x"] for row in mine], y=[row["y"] for row in mine],
         )  # fmt: skip
     ticks = sorted({row["x"] for row in rows})
@@ -115,15 +121,15 @@ def sweep_figure(
 def share_figure(
     rows: Sequence[Row], title: str, x_title: str, limits: Mapping[str, float] | None = None
 ) -> go.Figure:
-    """Shares by power of two, one outline a series; limits are vertical lines with a name.
+    """Shares by power of two, series side by side; limits are vertical lines with a name.
 
     rows: {"series", "log2", "share"}.
     """
     figure = go.Figure(layout={"template": "workbench", "title": title})
     for series, color in group_colors(row["series"] for row in rows).items():
         mine = sorted((row for row in rows if row["series"] == series), key=lambda row: row["log2"])
-        figure.add_scatter(
-            name=series, mode="lines", line={"color": color, "shape": "hvh"},
+        figure.add_bar(
+            name=series, marker_color=color,
             x=[row["log2"] for row in mine], y=[100 * row["share"] for row in mine],
             hovertemplate="2^%{x}: %{y:.3g}%<extra>" + series + "</extra>",
         )  # fmt: skip
@@ -131,9 +137,9 @@ def share_figure(
         figure.add_vline(
             x=place, line={"color": GRAY, "dash": "dot"}, annotation_text=name, annotation_position="top left"
         )
-    return figure.update_xaxes(title=x_title).update_yaxes(title="share (%)").update_layout(
-        legend=_BELOW, margin_b=110
-    )  # fmt: skip
+    span = max(row["log2"] for row in rows) - min(row["log2"] for row in rows)
+    figure.update_xaxes(title=x_title, dtick=1 if span <= 16 else 2).update_yaxes(title="share (%)")
+    return figure.update_layout(legend=_BELOW, margin_b=110, bargap=0.15)
 
 
 def chip_figure(rows: Sequence[Row]) -> go.Figure:

@@ -93,6 +93,7 @@ def test_stages_are_those_of_the_plan_and_end_measured(corpus, small):
     names = {way: [s.name for s in stages.stages_of(way)] for way in stages.WAYS}
     assert names["curriculum"] == ["dense 64", "warm-up 128", "sparse 128", "sparse 256"]
     assert names["no warm-up"] == ["dense 64", "sparse 128", "sparse 256"]
+    assert names["dense throughout"] == ["dense 64", "dense 128", "dense 256"]
     assert names["sparse from the start"] == ["sparse 64", "sparse 128", "sparse 256"]
     assert names["short rows only"] == ["dense 64"]
     totals = {

@@ -35,7 +35,7 @@ from workbench.training.studies.variants import BIAS_STEP, ROW_TOKENS
 TOPK = 8
 ASKED = (0, 12, 24, 48, 96, 192, 384, 768)
 N_DOCUMENTS, N_ASKED, N_OBSERVED = 6000, 96, 24
-STEPS = {"dense": 200, "warm-up": 30, "sparse": 60}
+STEPS = {"dense": 240, "warm-up": 30, "sparse": 60}
 
 
 def recipes(steps: dict[str, int]) -> dict[str, Recipe]:

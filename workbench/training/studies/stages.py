@@ -1,4 +1,4 @@
-"""Rows that grow, and attention that turns sparse: with the report's stages and without one of them.
+"""Rows that grow, and attention that turns sparse: the stages of the report, and ways without one.
 
 The base network on text, its indexers choosing 8 of up to 64 entries, goes through the stages of
 `curriculum.plan`. After each stage: held-out loss on short and on long rows, attending as in the stage, and
@@ -30,9 +30,10 @@ WARMUP = 20
 HELD_OUT_TOKENS = 1 << 13
 WAYS = {
     "curriculum": (1, True),
-    "no warm-up": (1, False),
     "sparse from the start": (0, False),
     "short rows only": (1, False),
+    "dense throughout": (3, False),
+    "no warm-up": (1, False),
 }
 """From which length on a way is sparse, and whether its indexers warm up before."""
 

@@ -40,7 +40,7 @@ COPY, TOPIC = LocalCopy(length=6), Topic()  # a copy's answer lies within a wind
 DISTANCES = (0, 8, 16, 24, 32, 40, 48)
 FAR = DISTANCES[3:]  # beyond what windows hand upwards
 NEEDLE_SUITE, OTHER_SUITE = "needles", "copy and topic"
-STEPS = {NEEDLE_SUITE: 200, OTHER_SUITE: 60}
+STEPS = {NEEDLE_SUITE: 320, OTHER_SUITE: 60}
 RUNS = (
     *(f"{NEEDLE_SUITE}: {name}" for name in ("base", "dense", "CSA only", "HCA only")),
     *(f"{OTHER_SUITE}: {name}" for name in ("base", "HCA only", "no window")),

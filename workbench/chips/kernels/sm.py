@@ -26,7 +26,7 @@ ENGINES = {
     "store": "store",
 }
 GEMM = Tilings.of([(64, 64), (64, 128), (128, 128), (128, 256), (256, 128)], (1, 2, 4, 8))
-ATTENTION = Tilings.of([(64, 64), (128, 128)], (1, 2, 3, 4, 6, 8, 12, 16, 24, 32))
+ATTENTION = Tilings.of([(64, 64), (128, 128)], (1, 2, 4, 8, 16, 32))
 STEP_BYTES = 128.0  # of one row along k: one swizzled line of shared memory
 PAIRED = {"blackwell": 2.0}
 GRAIN = 16.0  # rows: a narrow product is computed transposed, and then n is a multiple of 16

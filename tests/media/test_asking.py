@@ -7,7 +7,6 @@ from workbench.media import study
 from workbench.media.asking import Wish, ask, captions, frames_of, make, stream_frames, text_of
 from workbench.media.data import Digits, Pictures, load_split, move
 from workbench.media.evaluate import cut_out, judge_videos, measure_text, picture_wishes, video_wishes
-from workbench.media.eye import captions_by_eye
 from workbench.media.judge import train_judge
 from workbench.media.studio import MediaRecipe, Studio
 from workbench.media.tasks import MOTIONS
@@ -92,9 +91,7 @@ def test_a_study_is_recorded_resumed_and_not_mixed(tmp_path, monkeypatch):
     def measures(trained, digits, judge, seed):
         return {
             "text": lambda: measure_text(trained.studio),
-            "pictures 1.0": lambda: {
-                "said": captions_by_eye(trained.eye, trained.studio.model, TEST.pixels[:2])
-            },
+            "pictures 1.0": lambda: {"seed": seed},
             "pictures 2.0": lambda: {"twin": measure_text(trained.twin)},
         }
 
@@ -103,14 +100,14 @@ def test_a_study_is_recorded_resumed_and_not_mixed(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "load_split", few_digits)
     recipe = MediaRecipe(
         tokenizer_steps=3, photographs=0.0, steps=2, rows=2, mixture=dict(count=60), polish_steps=2,
-        polish=dict(count=60), eye_steps=2, twin_steps=2,
+        polish=dict(count=60), twin_steps=2,
     )  # fmt: skip
     record = tmp_path / "record.json"
     study.run_study(tmp_path, [0], record, recipe)
     first = study.read_study(record)
     assert [run["seed"] for run in first["runs"]] == [0]
     assert set(first["runs"][0]["pictures"]) == {"1.0", "2.0"}
-    parts = {f"{part}_s" for part in ("tokenizer", "backbone", "model", "eye", "twin")}
+    parts = {f"{part}_s" for part in ("tokenizer", "backbone", "model", "twin")}
     assert set(first["runs"][0]["seconds"]) == parts
     assert first["recipe"]["steps"] == 2 and 0 <= first["runs"][0]["text"]["text_right"] <= 1
 
@@ -121,8 +118,7 @@ def test_a_study_is_recorded_resumed_and_not_mixed(tmp_path, monkeypatch):
     # What is kept beside the record is what was measured.
     kept = study.read_studio(record)
     assert measure_text(kept) == second["runs"][0]["text"]
-    said = captions_by_eye(study.read_eye(kept, record), kept.model, TEST.pixels[:2])
-    assert said == second["runs"][0]["pictures"]["1.0"]["said"]
+    assert second["runs"][1]["pictures"]["1.0"] == {"seed": 1}
     assert json.dumps(second["runs"][0]) == json.dumps(first["runs"][0])
     with pytest.raises(ValueError, match="another --output"):
         study.run_study(tmp_path, [0], record, MediaRecipe(steps=3))

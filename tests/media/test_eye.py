@@ -59,7 +59,7 @@ def test_the_model_reads_the_span_and_nothing_else_of_the_picture(rand):
     assert torch.equal(STUDIO.model(ids), plain)
 
 
-def test_the_eye_learns_and_the_model_does_not(tmp_path):
+def test_the_eye_learns_and_the_model_does_not():
     eye = Eye.fresh(STUDIO.model, 0)
     before = {name: x.clone() for name, x in STUDIO.model.state_dict().items()}
     rows = list(fit_eye(eye, STUDIO.model, few(20), steps=12))
@@ -68,8 +68,6 @@ def test_the_eye_learns_and_the_model_does_not(tmp_path):
     assert all(p.requires_grad for p in STUDIO.model.parameters())
     said = captions_by_eye(eye, STUDIO.model, DIGITS.test.pixels[:3])
     assert len(said) == 3 and all(isinstance(text, str) for text in said)
-    eye.save(tmp_path)
-    assert torch.equal(Eye.load(tmp_path, STUDIO.model)(DIGITS.test.pixels[:2]), eye(DIGITS.test.pixels[:2]))
 
 
 def test_losses_by_modality_are_those_of_a_loop():

@@ -9,11 +9,9 @@ Axes: b pictures, y and x pixels, k positions of a span, d hidden_size.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from einops import rearrange, repeat
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from workbench.media.data import Pictures
@@ -26,7 +24,6 @@ from workbench.model.loss import IGNORED
 SIDE = 2  # of a patch, in pixels
 MERGE = 2
 ROWS = 32
-EYE_FILE = "eye.safetensors"
 
 
 class Eye(nn.Module):
@@ -49,17 +46,6 @@ class Eye(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return Eye(model.v4.hidden_size)
-
-    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-        """Write it as safetensors beside `Studio.save`."""
-        save_file({name: x.to(dtype) for name, x in self.state_dict().items()}, folder / EYE_FILE)
-
-    @staticmethod
-    def load(folder: Path, model: MediaModel) -> "Eye":
-        """What `save` wrote, before this model."""
-        eye = Eye.fresh(model, 0)
-        eye.load_state_dict(load_file(folder / EYE_FILE))
-        return eye.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
         rows, columns = (side // SIDE for side in pixels.shape[1:])

@@ -51,7 +51,6 @@ class MediaRecipe:
     polish_steps: int = 170
     polish_rate: float = 1.5e-3
     polish: Mapping[str, int] = field(default_factory=lambda: dict(POLISH))
-    eye_steps: int = 900
     twin_steps: int = 260
 
     @property

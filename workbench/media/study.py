@@ -26,7 +26,6 @@ from workbench.media.data import Digits, load_split
 from workbench.media.evaluate import (
     floors,
     measure_animation,
-    measure_eye,
     measure_losses,
     measure_pictures,
     measure_reading,
@@ -35,7 +34,6 @@ from workbench.media.evaluate import (
     measure_videos,
     video_wishes,
 )
-from workbench.media.eye import Eye, fit_eye
 from workbench.media.generate import CAREFUL, WARM
 from workbench.media.judge import Judge, train_judge
 from workbench.media.studio import MediaRecipe, Studio, train_backbone, train_tokenizer
@@ -59,17 +57,11 @@ def read_studio(path: Path = RECORD) -> Studio:
     return Studio.load(path.with_suffix(""))
 
 
-def read_eye(studio: Studio, path: Path = RECORD) -> Eye:
-    """The eye that was trained before it."""
-    return Eye.load(path.with_suffix(""), studio.model)
-
-
 @dataclass(frozen=True)
 class Trained:
-    """What a seed gives: a studio, the other eye, a twin that read text alone; seconds by part."""
+    """What a seed gives: a studio, and a twin that read text alone; seconds of one core by part."""
 
     studio: Studio
-    eye: Eye
     twin: Studio
     seconds: dict[str, float]
 
@@ -94,9 +86,7 @@ def measures(
         "tokenizer": lambda: measure_tokenizer(studio, digits, judge),
         **{f"pictures {name}": partial(draw, *way) for name, way in ways.items()},
         **{f"videos {name}": partial(film, *way) for name, way in ways.items()},
-        "reading": lambda: (
-            measure_reading(studio, album, len(album)) | measure_eye(studio, trained.eye, album)
-        ),
+        "reading": lambda: measure_reading(studio, album, len(album)),
         "animation": lambda: measure_animation(studio, album, digits.test, judge, 160),
         "text": lambda: measure_text(studio),
         "text_of_twin": lambda: measure_text(trained.twin),
@@ -129,11 +119,9 @@ def train_seed(seed: int, folder: Path, recipe: MediaRecipe, digits: Digits) -> 
     for name, part in (("backbone", recipe), ("model", recipe.last_part)):
         steps = train_backbone(studio, digits.train, part, seed, folder / f"{name}-checkpoints")
         spent.train(name, studio.model, steps)
-    eye = Eye.fresh(studio.model, seed)
-    spent.train("eye", eye, fit_eye(eye, studio.model, digits.train, recipe.eye_steps, seed=seed))
     twin = replace(Studio.fresh(seed, recipe.code_weight), tokenizer=studio.tokenizer)
     spent.train("twin", twin.model, train_backbone(twin, digits.train, recipe.text_alone, seed))
-    return Trained(studio, eye, twin, spent.seconds)
+    return Trained(studio, twin, spent.seconds)
 
 
 class _Spent:
@@ -184,9 +172,7 @@ def run_study(
         if seed == 0:
             # Measured as it is kept: rounded to half precision.
             found.studio.save(path.with_suffix(""), torch.float16)
-            found.eye.save(path.with_suffix(""), torch.float16)
-            studio = Studio.load(path.with_suffix(""))
-            found = replace(found, studio=studio, eye=Eye.load(path.with_suffix(""), studio.model))
+            found = replace(found, studio=Studio.load(path.with_suffix("")))
         numbers = measure(measures(found, digits, judge, seed), folder / f"seed{seed}" / "measured.json")
         # Read again: another process may have added its seed meanwhile.
         runs = [*_kept_runs(path, study), {"seed": seed, "seconds": found.seconds, **numbers}]

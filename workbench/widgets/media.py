@@ -70,7 +70,7 @@ def wish_explorer(studio: Studio, picture: str | None = None) -> Explorer:
 
 def _dials() -> dict[str, ipywidgets.Widget]:
     return {
-        "guidance": ipywidgets.FloatSlider(2.0, min=0.0, max=5.0, step=0.5, continuous_update=False),
+        "guidance": ipywidgets.FloatSlider(1.75, min=0.0, max=5.0, step=0.25, continuous_update=False),
         "seed": ipywidgets.IntSlider(0, 0, 50, continuous_update=False),
     }
 

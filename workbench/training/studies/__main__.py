@@ -7,6 +7,7 @@ A study that was stopped goes on where it stood: what is recorded is not run aga
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
@@ -26,10 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)  # sums in another order are another run
     corpus = load_corpus(VOCABULARY) if study.needs_text else None
     kept = records(chosen.study)
-    for seed in chosen.seeds:
-        for name in chosen.only or study.variants:
-            found = kept.get({"variant": name, "seed": seed}, lambda: study.run(name, seed, corpus))  # noqa: B023
-            print(f"seed {seed} {name:24} {study.headline(found)}", flush=True)
+    for name, seed in study.wanted(chosen.seeds):
+        if chosen.only and name not in chosen.only:
+            continue
+        found = kept.get({"variant": name, "seed": seed}, partial(study.run, name, seed, corpus))
+        print(f"seed {seed} {name:24} {study.headline(found)}", flush=True)
 
 
 if __name__ == "__main__":

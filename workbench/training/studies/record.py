@@ -1,13 +1,13 @@
 """Where the studies' results lie, and how they are read."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from workbench.training.records import FOLDER, Records
 from workbench.training.studies.contexts import run_contexts
 from workbench.training.studies.stages import WAYS, run_stages
-from workbench.training.studies.suites import RUNS, run_suites
+from workbench.training.studies.suites import ONCE, RUNS, run_suites
 from workbench.training.studies.text import run_text
 from workbench.training.studies.variants import VARIANTS
 
@@ -20,13 +20,21 @@ Result = Mapping[str, Any]
 class Study:
     """What is varied, how one of it is run, and the number that names its result in a line.
 
-    `run` takes a variant, a seed and, if it needs text, a corpus.
+    `run` takes a variant, a seed and, if it needs text, a corpus. What is in `once` is run with the first
+    seed only.
     """
 
     variants: tuple[str, ...]
     run: Callable[[str, int, Any], dict[str, Any]]
     headline: Callable[[Result], str]
     needs_text: bool = True
+    once: tuple[str, ...] = ()
+
+    def wanted(self, seeds: Sequence[int]) -> list[tuple[str, int]]:
+        """Every variant and seed that belong to the study, seed by seed."""
+        return [
+            (name, seed) for seed in seeds for name in self.variants + (self.once if seed == SEEDS[0] else ())
+        ]
 
 
 STUDIES = {
@@ -36,6 +44,7 @@ STUDIES = {
         lambda name, seed, _: run_suites(name, seed),
         lambda found: str({key: value for key, value in found.items() if key != "loss"}),
         needs_text=False,
+        once=ONCE,
     ),
     "contexts": Study(
         ("base",),

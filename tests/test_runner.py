@@ -195,6 +195,26 @@ def test_a_run_that_changes_nothing_leaves_the_files_unchanged(good):
     } == committed
 
 
+def test_a_full_run_of_some_notebooks_leaves_the_committed_claims_of_the_others(good):
+    root, _ = good
+    path = root / "figures/claims.json"
+    whole = path.read_text()
+    row = json.loads(whole)["claims"][0]
+    others = [row | {"notebook": name, "verdict": "differs"} for name in ("00_good", "01_other", "02_gone")]
+    write_notebook(root, "01_other", START)
+    try:
+        path.write_text(json.dumps({"profile": "full", "seed": 0, "claims": others}))
+        assert run(root, "--profile", "full", "--notebooks", "00", "--seed", "1").returncode == 0
+        assert json.loads(path.read_text())["claims"] == others  # one file never mixes seeds
+        assert run(root, "--profile", "full", "--notebooks", "00").returncode == 0
+        found = json.loads(path.read_text())["claims"]
+    finally:
+        path.write_text(whole)
+        (root / "notebooks/01_other.ipynb").unlink()
+    assert [row["notebook"] for row in found] == ["00_good", "00_good", "01_other"]
+    assert found[:2] == json.loads(whole)["claims"] and found[2]["verdict"] == "differs"
+
+
 def test_a_smoke_run_fails_where_a_verdict_differs_from_the_committed_one(good):
     root, _ = good
     path = root / "figures/claims.json"

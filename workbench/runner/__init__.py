@@ -54,7 +54,7 @@ def run(
     `notebooks` are names or numbers, all where empty; `overrides` are parameters as text; `jobs` is
     how many run at a time, the cores by default: with more than one, each gets one thread.
     A smoke run also fails where a verdict that does not depend on the profile differs from the
-    committed one. A full run of every notebook writes the committed ones anew.
+    committed one. A full run writes the committed claims of each notebook that passed.
 
     Raises:
         ValueError: as `plan`, before anything starts.
@@ -64,7 +64,6 @@ def run(
     workers = min(jobs or _cores(), len(queue))
     output = root / output
     folder = output / f".run-{uuid.uuid4().hex[:8]}"
-    is_complete = not notebooks and not overrides
     committed = root / "figures" / "claims.json"
     is_compared = profile == "smoke" and not overrides and committed.is_file()
     before = results.read_claims(committed) if is_compared else []
@@ -82,8 +81,9 @@ def run(
             results.write_claims(output / "claims.json", profile, seed, outcomes)
             all_passed = all(outcome.status == "passed" for outcome in outcomes)
             changes = results.changed_verdicts(before, outcomes)
-            if profile == "full" and is_complete and all_passed:
-                results.write_claims(committed, profile, seed, outcomes)
+            if profile == "full" and not overrides:
+                series = [job.name for job in plan(root, profile, seed)]
+                results.commit_claims(committed, series, seed, outcomes)
             _report(console, root, output, outcomes, changes, f"{profile} profile, seed {seed}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -19,10 +19,32 @@ def write_claims(path: Path, profile: str, seed: int, outcomes: Iterable[Outcome
     The file: {"profile", "seed", "claims": [{"id", "claim", "printed", "ours", "how", "verdict",
     "notebook"}]}.
     """
-    rows = [
-        row | {"notebook": o.job.name} for o in sorted(outcomes, key=lambda o: o.job.name) for row in o.claims
-    ]
-    document = {"profile": profile, "seed": seed, "claims": rows}
+    _write(path, profile, seed, [row for o in outcomes for row in _rows(o)])
+
+
+def commit_claims(path: Path, series: Sequence[str], seed: int, outcomes: Sequence[Outcome]) -> None:
+    """Put the rows of a full run's notebooks that passed in place of those that the file has of them.
+
+    Rows of other notebooks of the series stay as they are. A run with another seed than the file's
+    changes it only if all of the series passed, so that one file never mixes seeds.
+    """
+    passed = {o.job.name: _rows(o) for o in outcomes if o.status == "passed"}
+    before: dict[str, Any] = {"seed": seed, "claims": []}
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+    if before["seed"] != seed and set(passed) != set(series):
+        return
+    kept = [row for row in before["claims"] if row["notebook"] in set(series) - set(passed)]
+    _write(path, "full", seed, [*kept, *(row for rows in passed.values() for row in rows)])
+
+
+def _rows(outcome: Outcome) -> list[dict[str, Any]]:
+    return [row | {"notebook": outcome.job.name} for row in outcome.claims]
+
+
+def _write(path: Path, profile: str, seed: int, rows: Iterable[dict[str, Any]]) -> None:
+    ordered = sorted(rows, key=lambda row: row["notebook"])  # stable: a table keeps its order
+    document = {"profile": profile, "seed": seed, "claims": ordered}
     write_whole(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 

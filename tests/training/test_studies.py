@@ -131,4 +131,4 @@ def test_what_is_recorded_is_not_run_again(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("name", record.STUDIES)
 def test_the_record_has_every_run(name):
     study = record.STUDIES[name]
-    assert set(study.wanted(record.SEEDS)) <= set(record.read_study(name))
+    assert set(study.wanted(study.seeds)) <= set(record.read_study(name))

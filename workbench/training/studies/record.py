@@ -29,12 +29,12 @@ class Study:
     headline: Callable[[Result], str]
     needs_text: bool = True
     once: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = SEEDS
 
     def wanted(self, seeds: Sequence[int]) -> list[tuple[str, int]]:
-        """Every variant and seed that belong to the study, seed by seed."""
-        return [
-            (name, seed) for seed in seeds for name in self.variants + (self.once if seed == SEEDS[0] else ())
-        ]
+        """Every variant with every seed, seed by seed, then what is run once."""
+        once = [(name, seeds[0]) for name in self.once if seeds[0] == self.seeds[0]]
+        return [(name, seed) for seed in seeds for name in self.variants] + once
 
 
 STUDIES = {

@@ -102,8 +102,6 @@ VARIANTS: dict[str, Variant] = {
     "fast, no norms": Variant(rate=FAST, switch=plain_queries_and_entries, watches_logits=True),
     **{f"Muon {rate:g}": Variant(rate=rate) for rate in MUON_RATES if rate != RATE},
     **{f"AdamW {rate:g}": Variant(optimizer="adamw", rate=rate) for rate in ADAMW_RATES},
-    "bias alone": Variant(recipe={"balance_weight": 0.0}),
-    "plain residual, equal steps": Variant({"hc_mult": 1}, switch=plain_residuals),
 }
 """Trained on text."""
 

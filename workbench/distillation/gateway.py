@@ -165,7 +165,10 @@ def _accounts(
     parts: list[dict[str, NDArray]],
     owners: list[tuple[int, int, int, str]],
 ) -> None:
-    networks, payments = (_shared(count, mean, rng, fresh) for mean in (kind.network, kind.payment))
+    networks = _shared(count, kind.network, rng, fresh)
+    # An office sits and pays together; a campaign spreads its accounts over both.
+    together = not kind.is_attack and kind.payment > 1
+    payments = networks if together else _shared(count, kind.payment, rng, fresh)
     own_templates = fresh.take(kind.paraphrases)
     shared_interest = rng.dirichlet(np.full(TOPICS, kind.topics / TOPICS))
     customer = HONEST[0]

@@ -29,7 +29,7 @@ COMMAND = "python -m workbench.distillation.likeness_study"
 RECORD = FOLDER / "likeness.json"
 FAMILY = Division()
 TEXTS, MOST_TOKENS = 3000, 4
-TEACHER_STEPS, STEPS = 60, 80
+TEACHER_STEPS, STEPS = 60, 60
 SEEDS = (20, 21, 22)
 PLANTED = Planted(4712, tuple(map(str, range(1, FAMILY.prime))))
 DIETS: dict[str, float | None] = {
@@ -130,8 +130,8 @@ def main() -> None:
     torch.set_num_threads(1)
     records = Records(RECORD, COMMAND)
     print("teacher", records.get({"student": "teacher", "seed": 0}, run_teacher), flush=True)
-    for seed in SEEDS:
-        for diet in DIETS:
+    for diet in DIETS:
+        for seed in SEEDS:
             found = records.get({"student": diet, "seed": seed}, partial(run, diet, seed))
             print(f"{diet:20} seed {seed}: {found}", flush=True)
 

@@ -42,11 +42,11 @@ from workbench.training.records import FOLDER, Records
 COMMAND = "python -m workbench.distillation.watermark_study"
 RECORD = FOLDER / "watermark.json"
 FAMILY = Division()
-TEXTS, ASKED, MOST_TOKENS = 3000, 1000, 60
+TEXTS, ASKED, MOST_TOKENS = 3000, 600, 60
 SEEDS = (20, 21, 22)
+CONTROL_SEED = 19
 KEY, WINDOW = 4711, 2
 CHANCE_KEYS = 200  # keys that a suspect is tried under besides the one in use
-INNOCENT = ("textbook", "another teacher")
 
 
 class Diet(NamedTuple):
@@ -59,19 +59,17 @@ class Diet(NamedTuple):
 DIETS: dict[str, Diet | None] = {
     "all marked, δ 4": Diet(4.0, 1.0),
     "a quarter marked, δ 4": Diet(4.0, 0.25),
-    "a twentieth marked, δ 4": Diet(4.0, 0.05),
     "unmarked": Diet(0.0, 1.0),
     "textbook": None,
-    "another teacher": None,
 }
-"""Students by what they read. The first four read the teacher."""
+"""Students by what they read. All but the last read the teacher."""
 
 
 @cache
-def teacher(seed: int = 0) -> Transformer:
+def teacher() -> Transformer:
     """One that is right most of the time, with errors of its own."""
-    policy = new_policy(seed, policy_config(64, **TWO_LAYERS))
-    return trained(policy, documents([FAMILY], 6000, seed), 300, seed)
+    policy = new_policy(0, policy_config(64, **TWO_LAYERS))
+    return trained(policy, documents([FAMILY], 6000, 0), 300, 0)
 
 
 @cache
@@ -88,11 +86,11 @@ def asked() -> list[Problem]:
 
 
 @cache
-def sold(author: int, delta: float) -> Rollouts:
-    """The texts of a teacher, marked or not."""
+def sold(delta: float) -> Rollouts:
+    """The texts of the teacher, marked or not."""
     shift = Watermark(KEY, delta, WINDOW) if delta else None
     prompts = [prompt_ids(problem) for problem in asked()]
-    return sample(teacher(author), prompts, 1, MOST_TOKENS, seed=3 + int(delta), shift=shift)
+    return sample(teacher(), prompts, 1, MOST_TOKENS, seed=3 + int(delta), shift=shift)
 
 
 def as_documents(rollouts: Rollouts) -> list[Document]:
@@ -109,19 +107,30 @@ def reading(diet: str, seed: int) -> list[Document]:
         raise ValueError(f"reading: got {diet!r}; needs one of {list(DIETS)}; choose among those")
     chosen = DIETS[diet]
     if chosen is None:
-        return documents([FAMILY], TEXTS, 30) if diet == "textbook" else as_documents(sold(1, 0.0))
-    clean, marked = (as_documents(sold(0, delta)) for delta in (0.0, chosen.delta))
+        return documents([FAMILY], TEXTS, 30)
+    clean, marked = (as_documents(sold(delta)) for delta in (0.0, chosen.delta))
     order = list(range(TEXTS))
     random.Random(seed).shuffle(order)
     is_marked = set(order[: round(chosen.share * TEXTS)]) if chosen.delta else set()
     return [marked[i] if i in is_marked else clean[i] for i in range(TEXTS)]
 
 
-def run(diet: str, seed: int, steps: int = 150) -> dict[str, Any]:
-    """Train one student and put its texts to every test."""
+def texts_of(diet: str, seed: int, steps: int = 100) -> tuple[list[Problem], Rollouts]:
+    """What a student writes: the problems it is asked, and its texts."""
     student = trained(copy.deepcopy(base()), reading(diet, seed), steps, seed)
     held = draw_problems(FAMILY, ASKED, seed + 1000)
-    texts = sample(student, [prompt_ids(problem) for problem in held], 1, MOST_TOKENS, seed=seed)
+    return held, sample(student, [prompt_ids(problem) for problem in held], 1, MOST_TOKENS, seed=seed)
+
+
+@cache
+def control() -> Rollouts:
+    """Texts of a student that the teacher's owner trained for comparison: of unmarked texts, another seed."""
+    return texts_of("unmarked", CONTROL_SEED)[1]
+
+
+def run(diet: str, seed: int, steps: int = 100) -> dict[str, Any]:
+    """Train one student and put its texts to every test."""
+    held, texts = texts_of(diet, seed, steps)
     return {
         "accuracy": share_right(held, texts.tokens),
         **watermark_tests(texts, seed),
@@ -136,7 +145,7 @@ def excesses(texts: Rollouts) -> dict[str, Excess]:
     return {
         "plain": plain(seen),
         "distinct": distinct(seen),
-        "control": against(seen, cells_of(sold(0, 0.0), WINDOW, vocabulary)),
+        "control": against(seen, cells_of(control(), WINDOW, vocabulary)),
         "expected": against_teacher(texts, teacher(), WINDOW),
     }
 
@@ -160,9 +169,9 @@ def watermark_tests(texts: Rollouts, seed: int) -> dict[str, Any]:
 
 
 def _packed(texts: Rollouts) -> dict[str, list[Any]]:
-    """The excess over the teacher, to be tested again wherever it is read."""
-    excess = against_teacher(texts, teacher(), WINDOW)
-    big = np.abs(excess.weight) >= 0.05
+    """The excess over the control, to be tested again wherever it is read."""
+    excess = excesses(texts)["control"]
+    big = np.abs(excess.weight) >= 0.5
     return {"cells": excess.cells[big].tolist(), "weight": np.round(excess.weight[big], 2).tolist()}
 
 
@@ -173,7 +182,7 @@ def share_right(problems: Sequence[Problem], answers: Sequence[Sequence[int]]) -
 
 def run_interface(delta: float) -> dict[str, Any]:
     """What honest clients get: the share of right answers, their length, and how green they are."""
-    texts = sold(0, delta)
+    texts = sold(delta)
     cells = plain(cells_of(texts, WINDOW, teacher().v4.vocab_size))
     green = is_green([KEY], cells.cells)[0] @ cells.weight / cells.weight.sum()
     return {
@@ -190,19 +199,21 @@ def read_study() -> dict[tuple[str, int], dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     torch.set_num_threads(1)
     records = Records(RECORD, COMMAND)
     for delta in (0.0, 2.0, 4.0):
         key = {"student": f"interface, δ {delta:g}", "seed": 0}
         found = records.get(key, lambda: run_interface(delta))  # noqa: B023
         print(f"{key['student']:24} right {found['accuracy']:.3f}", flush=True)
-    for seed in parser.parse_args().seeds:
-        for diet in DIETS:
+    for diet in DIETS:
+        for seed in SEEDS:
             found = records.get({"student": diet, "seed": seed}, lambda: run(diet, seed))  # noqa: B023
-            test = found["expected"]
-            print(f"{diet:24} seed {seed}: z {test['z']:.1f}, p {test['p']:.3f}", flush=True)
+            test = found["control"]
+            print(
+                f"{diet:24} seed {seed}: z {test['z']:.1f}, {found['expected']['z']:.1f}, p {test['p']:.3f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

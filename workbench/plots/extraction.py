@@ -47,10 +47,12 @@ def roc_figure(rows: Sequence[Row]) -> go.Figure:
     colors = group_colors(row["detector"] for row in rows)
     for row in rows:
         column = panels.index(row["attacks"]) + 1
+        # A log has thousands of thresholds; points closer than this cannot be seen apart.
+        false, true = np.unique([np.round(row["false"], 3), np.round(row["true"], 2)], axis=1)
         figure.add_scatter(
             name=row["detector"], legendgroup=row["detector"], showlegend=column == 1, mode="lines",
             line={"color": colors[row["detector"]], "shape": "hv"},
-            x=np.maximum(row["false"], LEAST_RATE), y=row["true"], row=1, col=column,
+            x=np.maximum(false, LEAST_RATE), y=true, row=1, col=column,
         )  # fmt: skip
     figure.update_xaxes(
         title="honest accounts stopped (share)", type="log", range=[-3, 0],

@@ -91,7 +91,7 @@ def fit_eye(
 
 
 @torch.no_grad()
-def captions_by_eye(eye: Eye, model: MediaModel, pixels: Tensor, max_words: int = 4) -> list[str]:
+def captions_by_eye(eye: Eye, model: MediaModel, pixels: Tensor, max_words: int = 3) -> list[str]:
     """What the model says that pictures show, greedily, in words, through the eye: (b, y, x) -> captions."""
     v, spans = model.vocabulary, eye(pixels)
     said = torch.tensor([v.words("this is")] * len(pixels))

@@ -45,14 +45,12 @@ STUDIES = {
         lambda found: str({key: value for key, value in found.items() if key != "loss"}),
         needs_text=False,
         once=ONCE,
-        seeds=SEEDS[:2],
     ),
     "contexts": Study(
         ("base",),
         lambda _, seed, __: run_contexts(seed),
         lambda found: f"selecting {found['selecting']}, reading all {found['reading all']}",
         needs_text=False,
-        seeds=SEEDS[:2],
     ),
     "stages": Study(tuple(WAYS), run_stages, lambda found: f"{found['after'][-1]}"),
 }

@@ -207,7 +207,8 @@ def main() -> None:
         found = records.get(key, lambda: run_interface(delta))  # noqa: B023
         print(f"{key['student']:24} right {found['accuracy']:.3f}", flush=True)
     for diet in DIETS:
-        for seed in SEEDS:
+        # One reader of the textbook: it never met the teacher.
+        for seed in SEEDS if DIETS[diet] else SEEDS[:1]:
             found = records.get({"student": diet, "seed": seed}, lambda: run(diet, seed))  # noqa: B023
             test = found["control"]
             print(

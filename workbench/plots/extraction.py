@@ -82,7 +82,7 @@ def auroc_figure(rows: Sequence[Row]) -> go.Figure:
             error_x=_bars(mine),
         )  # fmt: skip
     figure.add_vline(x=0.5, line={"color": GRAY, "dash": "dot", "width": 1.5})
-    figure.update_xaxes(title="area under the ROC (0.5 is guessing)", range=[0, 1.03])
+    figure.update_xaxes(title="area under the ROC (0.5 is guessing)", range=[0.4, 1.02])
     figure.update_yaxes(tickvals=list(range(len(styles))), ticktext=styles, showgrid=False)
     return figure.update_layout(
         template="workbench",

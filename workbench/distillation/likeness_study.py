@@ -1,4 +1,4 @@
-"""Students of an interface that plants wrong answers, and innocent ones: a recorded study.
+"""Students of an interface that plants wrong answers, and innocent ones: short enough to run live.
 
     python -m workbench.distillation.likeness_study
 

@@ -52,8 +52,8 @@ def strips_figure(rows: Sequence[Row], title: str) -> go.Figure:
     return _as_picture(figure).update_layout(
         template="workbench",
         title=title,
-        height=120 + 42 * len(rows) * max(1, height // 9),
-        margin={"l": 30 + 7 * longest},
+        height=80 + 72 * len(rows) * max(1, height // 9),
+        margin={"l": 30 + 7 * longest, "t": 64, "b": 16},
     )
 
 

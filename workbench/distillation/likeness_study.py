@@ -1,4 +1,4 @@
-"""Students of an interface that plants wrong answers, and innocent ones: short enough to run live.
+"""A recorded study, short enough to run live as well: students of an interface that plants wrong answers.
 
     python -m workbench.distillation.likeness_study
 

@@ -108,7 +108,7 @@ def test_an_engine_s_own_all_reduce_wins_when_small_and_not_when_large():
         (lambda: collective_time("send", 1.0, 0, flat()), "ranks is 0"),
         (lambda: collective_time("send", 1.0, 65, flat()), "65 ranks are more than the 64 devices"),
         (lambda: expert_time(1.0, 8, 1, 2, flat(), copies="twice"), "copies is 'twice'"),  # type: ignore[arg-type]
-        (lambda: link("nvlink9", 1e9), "link family"),
+        (lambda: link("nvlink9", 1e9), "^link: family"),
         (lambda: link("nic", 0.0), "bandwidth_byte_per_s is 0.0"),
     ],
 )

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from workbench.accounting.tensors import Tensor
+from workbench.chips.catalog import unknown
 from workbench.chips.operations import Operation
-from workbench.config_rules import unknown
 
 # Bytes a weight, scales included: one FP8 scale a 128×128 block, one byte for 32 (MX) or 16 (NV).
 WEIGHT_BYTES = {

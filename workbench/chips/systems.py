@@ -9,14 +9,13 @@ import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
 
-from workbench.chips.catalog import load_chip
+from workbench.chips.catalog import load_chip, unknown
 from workbench.chips.clusters import Cluster, load_cluster
 from workbench.chips.engines import Engine, engine
 from workbench.chips.mapping import Mapping
 from workbench.chips.precision import Precision, precision
 from workbench.chips.search import mappings
 from workbench.config import ModelConfig
-from workbench.config_rules import unknown
 from workbench.units import GB
 
 # The last MLU-Link with a published bandwidth, that of the MLU370-X8, and 400 Gb/s of Ethernet a card.

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from workbench.chips.catalog import unknown
 from workbench.chips.clusters import Cluster
-from workbench.config_rules import unknown
 
 _FILE = Path(__file__).parents[1] / "data" / "chips" / "links.json"
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from workbench.chips.catalog import FOLDER
+from workbench.chips.catalog import FOLDER, unknown
 from workbench.chips.quantity import Quantity
 from workbench.chips.runs.faults import Faults
-from workbench.config_rules import unknown
 from workbench.units import HOUR_S
 
 End = Literal["value", "lower", "upper"]

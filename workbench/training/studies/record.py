@@ -7,7 +7,7 @@ from typing import Any
 from workbench.training.records import FOLDER, Records
 from workbench.training.studies.contexts import run_contexts
 from workbench.training.studies.stages import WAYS, run_stages
-from workbench.training.studies.suites import ONCE, RUNS, run_suites
+from workbench.training.studies.suites import RUNS, run_suites
 from workbench.training.studies.text import run_text
 from workbench.training.studies.variants import VARIANTS
 
@@ -20,21 +20,18 @@ Result = Mapping[str, Any]
 class Study:
     """What is varied, how one of it is run, and the number that names its result in a line.
 
-    `run` takes a variant, a seed and, if it needs text, a corpus. What is in `once` is run with the first
-    seed only.
+    `run` takes a variant, a seed and, if it needs text, a corpus.
     """
 
     variants: tuple[str, ...]
     run: Callable[[str, int, Any], dict[str, Any]]
     headline: Callable[[Result], str]
     needs_text: bool = True
-    once: tuple[str, ...] = ()
     seeds: tuple[int, ...] = SEEDS
 
     def wanted(self, seeds: Sequence[int]) -> list[tuple[str, int]]:
-        """Every variant with every seed, seed by seed, then what is run once."""
-        once = [(name, seeds[0]) for name in self.once if seeds[0] == self.seeds[0]]
-        return [(name, seed) for seed in seeds for name in self.variants] + once
+        """Every variant with every seed, seed by seed."""
+        return [(name, seed) for seed in seeds for name in self.variants]
 
 
 STUDIES = {
@@ -44,7 +41,6 @@ STUDIES = {
         lambda name, seed, _: run_suites(name, seed),
         lambda found: str({key: value for key, value in found.items() if key != "loss"}),
         needs_text=False,
-        once=ONCE,
     ),
     "contexts": Study(
         ("base",),

@@ -42,12 +42,10 @@ FAR = DISTANCES[3:]  # beyond what windows hand upwards
 NEEDLE_SUITE, OTHER_SUITE = "needles", "copy and topic"
 STEPS = {NEEDLE_SUITE: 320, OTHER_SUITE: 60}
 RUNS = (
-    *(f"{NEEDLE_SUITE}: {name}" for name in ("base", "HCA only")),
+    *(f"{NEEDLE_SUITE}: {name}" for name in ("base", "HCA only", "dense", "CSA only")),
     *(f"{OTHER_SUITE}: {name}" for name in ("base", "HCA only", "no window")),
 )
-"""What is recorded with every seed: each suite with the networks that a claim is about."""
-ONCE = tuple(f"{NEEDLE_SUITE}: {name}" for name in ("dense", "CSA only"))
-"""What is recorded with the first seed only, to be seen beside them."""
+"""What is recorded: each suite with the networks that a claim is about or that are seen beside them."""
 ROWS, RATE, BLOCK = 8, 2e-2, 10
 N_DOCUMENTS, N_ASKED = 9000, 96
 WINDOW = 8

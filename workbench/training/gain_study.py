@@ -10,6 +10,7 @@ Report: section 2.2; arXiv 2512.24880, section 3.1. Axes: b rows, s tokens, l si
 """
 
 import argparse
+import itertools
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -32,7 +33,7 @@ from workbench.training.studies.switches import hyper_connections
 COMMAND = "python -m workbench.training.gain_study"
 RECORD = FOLDER / "gains.json"
 STREAMS = ("free", "mHC")
-SEEDS = {1: (10, 11, 12), 8: (10, 11)}  # by the factor of the rate
+SEEDS, FACTORS = (10, 11, 12), (1, 8)  # of the rate
 LAYERS, STEPS = 8, 60
 
 
@@ -102,12 +103,10 @@ def main() -> None:
     argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0]).parse_args()
     torch.set_num_threads(1)  # sums in another order are another run
     records = Records(RECORD, COMMAND)
-    for factor, seeds in SEEDS.items():
-        for seed in seeds:
-            for streams in STREAMS:
-                key = {"streams": streams, "factor": factor, "seed": seed}
-                found = records.get(key, partial(run, streams, factor, seed))
-                print(key, found["trained"], f"end {found['end']:.3f}", flush=True)
+    for factor, seed, streams in itertools.product(FACTORS, SEEDS, STREAMS):
+        key = {"streams": streams, "factor": factor, "seed": seed}
+        found = records.get(key, partial(run, streams, factor, seed))
+        print(key, found["trained"], f"end {found['end']:.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from workbench.plots.distillation import covering_plot, domains_figure, learning_figure, noise_figure
+from workbench.plots.distillation import (
+    covering_plot,
+    domains_figure,
+    learning_figure,
+    noise_figure,
+    students_figure,
+)
 
 
 def test_noise_has_a_panel_a_distance_and_a_line_a_peak() -> None:
@@ -64,3 +70,18 @@ def test_covering_draws_the_teacher_as_bars_and_students_as_lines() -> None:
     figure = covering_plot(rows, "t")
     assert [trace.type for trace in figure.data] == ["bar", "scatter"]
     assert figure.layout.xaxis.title.text == "word (number)"
+
+
+def test_students_lie_at_their_size_and_the_line_joins_the_dense_ones() -> None:
+    rows = [
+        {"student": s, "way": w, "seed": seed, "active": n, "is_dense": s != "V4", "value": v + 0.1 * seed}
+        for s, n, v in (("b", 200, 0.4), ("a", 100, 0.2), ("V4", 150, 0.5))
+        for w in ("before", "texts")
+        for seed in (0, 1)
+    ]
+    figure = students_figure(rows, 0.9, "t")
+    line, dense, experts, *_, goal = figure.data
+    assert list(line.x) == [100, 200] and list(line.y) == pytest.approx([0.25, 0.45])
+    assert sorted(dense.y) == pytest.approx([0.2, 0.3, 0.4, 0.5]) and list(experts.x) == [150, 150]
+    assert list(goal.y) == [0.9, 0.9] and list(goal.x) == [100, 200]
+    assert [trace.name for trace in figure.data if trace.showlegend is not False].count("dense") == 1

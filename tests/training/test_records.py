@@ -33,6 +33,16 @@ def test_other_settings_are_another_result(tmp_path: Path):
     assert {"cpu_seconds", "torch", "python", "machine"} <= set(rows[0])
 
 
+def test_results_are_found_by_the_settings_that_tell_them_apart(tmp_path: Path):
+    records = Records(tmp_path / "study.json", "python -m study")
+    for arm, seed in (("a", 0), ("a", 1), ("b", 1)):
+        records.get({"arm": arm, "seed": seed}, lambda arm=arm, seed=seed: {"loss": f"{arm}{seed}"})
+    assert records.by("seed", "arm")[1, "a"] == {"loss": "a1"} and len(records.by("arm", "seed")) == 3
+    for names in (("arm",), ("arm", "seed", "width")):
+        with pytest.raises(ValueError, match="tell all apart"):
+            records.by(*names)
+
+
 def test_without_keeping_nothing_is_read_or_written(tmp_path: Path):
     file = tmp_path / "study.json"
     Records(file, "python -m study").get({"seed": 0}, lambda: {"loss": 1.0})

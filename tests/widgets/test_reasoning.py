@@ -1,5 +1,8 @@
 """The reasoning explorers' pure functions: their numbers, and that they follow their sliders."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 
 from workbench.reasoning.evaluation import evaluate
@@ -17,6 +20,17 @@ def test_traces_hold_what_was_written_and_the_slider_picks_a_problem():
     explorer = traces_explorer(rows)
     explorer._controls["problem"].value = 2
     assert evaluation.problems[2].question in explorer.figure.data[0].header["values"][1]
+
+
+def test_the_first_traces_are_those_of_the_problem_that_gained_most():
+    policy = new_policy(0, policy_config(hidden_size=32, moe_intermediate_size=16))
+    before = evaluate(policy, draw_problems(Parity(), 3, 0), answers=2, max_new_tokens=4)
+    before.is_right[:] = [[True, False], [True, True], [False, False]]
+    after = dataclasses.replace(before, is_right=np.array([[True, True], [False, True], [True, True]]))
+    rows = trace_rows({"before": before, "after": after}, answers=2)
+    order = [row["question"] for row in rows if row["policy"] == "after"][::2]
+    assert order == [before.problems[i].question for i in (2, 0, 1)]
+    assert [row["is_right"] for row in rows if row["problem"] == 2] == [True, True, False, True]
 
 
 def test_restarts_shorten_by_the_law():

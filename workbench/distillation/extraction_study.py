@@ -113,14 +113,9 @@ def settings() -> list[dict[str, Any]]:
     ]
 
 
-def read_study() -> dict[tuple[str, str, int, int], dict[str, Any]]:
+def read_study() -> dict[tuple[Any, ...], dict[str, Any]]:
     """Results by (choice, reply, queries, seed); teacher and base by their name, "", 0 and 0."""
-    rows = Records(RECORD, COMMAND).found.values()
-    return {
-        (s["choice"], s["reply"], s["queries"], s["seed"]): row["result"]
-        for row in rows
-        if (s := row["settings"])
-    }
+    return Records(RECORD, COMMAND).by("choice", "reply", "queries", "seed")
 
 
 def main() -> None:

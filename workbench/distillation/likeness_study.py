@@ -119,10 +119,9 @@ def run_teacher() -> dict[str, Any]:
     return {"accuracy": right(answers()), "with planted": right(sold)}
 
 
-def read_study() -> dict[tuple[str, int], dict[str, Any]]:
+def read_study() -> dict[tuple[Any, ...], dict[str, Any]]:
     """Results by (diet, seed), and by ("teacher", 0)."""
-    rows = Records(RECORD, COMMAND).found.values()
-    return {(row["settings"]["student"], row["settings"]["seed"]): row["result"] for row in rows}
+    return Records(RECORD, COMMAND).by("student", "seed")
 
 
 def main() -> None:

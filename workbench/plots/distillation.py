@@ -106,6 +106,44 @@ def domains_figure(rows: Sequence[Row], title: str) -> go.Figure:
     return figure.update_layout(template="workbench", title=title, legend={"y": -0.25, "yanchor": "top"})
 
 
+def students_figure(rows: Sequence[Row], teacher: float, title: str) -> go.Figure:
+    """Accuracy of students against their active parameters: a dot a seed, a line the mean of dense ones.
+
+    rows: {"student", "way", "seed", "active", "is_dense", "value"}; teacher: its accuracy, a line.
+    """
+    figure = go.Figure()
+    sizes = sorted({row["active"] for row in rows})
+    for number, (way, color) in enumerate(group_colors(row["way"] for row in rows).items()):
+        mine = [row for row in rows if row["way"] == way]
+        dense = sorted({row["active"] for row in mine if row["is_dense"]})
+        means = [
+            float(np.mean([r["value"] for r in mine if r["is_dense"] and r["active"] == n])) for n in dense
+        ]
+        figure.add_scatter(
+            name=way, mode="lines", line={"color": color, "width": 2.5}, x=dense, y=means,
+            hoverinfo="skip",
+        )  # fmt: skip
+        for name, is_dense, symbol in (
+            ("dense", True, "circle"),
+            ("with experts, as the teacher", False, "diamond"),
+        ):
+            own = [row for row in mine if row["is_dense"] == is_dense]
+            figure.add_scatter(
+                name=name, legendgroup=name, showlegend=number == 0, mode="markers",
+                marker={"color": color, "size": 8 if is_dense else 12, "symbol": symbol},
+                x=[row["active"] for row in own], y=[row["value"] for row in own],
+                hovertemplate=f"%{{x:,}} parameters, {way}: %{{y:.3f}}<extra></extra>",
+            )  # fmt: skip
+    figure.add_scatter(
+        name="teacher", mode="lines", line={"color": BLACK, "width": 1.5},
+        x=[sizes[0], sizes[-1]], y=[teacher] * 2,
+    )  # fmt: skip
+    ticks = {"tickvals": sizes, "ticktext": [f"{size / 1e3:.0f}" for size in sizes]}
+    figure.update_xaxes(title="active parameters of the student (thousand)", type="log", **ticks)
+    figure.update_yaxes(title="held-out accuracy (share of answers)", range=[0, 1.04])
+    return figure.update_layout(template="workbench", title=title, legend={"y": -0.25, "yanchor": "top"})
+
+
 def covering_plot(rows: Sequence[Row], title: str) -> go.Figure:
     """A teacher's distribution over words in a row, and students that cannot copy it, one line each.
 
@@ -119,6 +157,10 @@ def covering_plot(rows: Sequence[Row], title: str) -> go.Figure:
             figure.add_bar(name=who, x=x, y=y, marker_color="#C9CED6")
         else:
             color = COLORWAY[(number - 1) % len(COLORWAY)]
-            figure.add_scatter(name=who, x=x, y=y, mode="lines", line={"color": color, "width": 3})
+            # Students may agree: a dotted line lets the one below show through.
+            dash = "dot" if number == 3 else "solid"
+            figure.add_scatter(
+                name=who, x=x, y=y, mode="lines", line={"color": color, "width": 3, "dash": dash}
+            )
     figure.update_xaxes(title="word (number)").update_yaxes(title="probability", rangemode="tozero")
     return figure.update_layout(template="workbench", title=title, bargap=0)

@@ -66,6 +66,21 @@ class Records:
                 write_whole(self.path, f'{head}, "results": [\n{rows}\n]}}\n')
         return dict(self.found[key]["result"])
 
+    def by(self, *names: str) -> dict[tuple[Any, ...], dict[str, Any]]:
+        """What was found, by the values of these settings; they must tell all results apart.
+
+        Raises:
+            ValueError: a result without such a setting, or two results under the same values.
+        """
+        rows = list(self.found.values())
+        found = {tuple(row["settings"].get(name) for name in names): row["result"] for row in rows}
+        if len(found) < len(rows) or not all(set(names) <= set(row["settings"]) for row in rows):
+            raise ValueError(
+                f"Records.by: got {names} for {len(rows)} results of {self.path}; needs settings that every "
+                f"result has and that tell all apart; name more of them, or others"
+            )
+        return found
+
     @property
     def cpu_seconds(self) -> float:
         """What all results here took when they were made."""

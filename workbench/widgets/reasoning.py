@@ -17,17 +17,22 @@ Row = Mapping[str, Any]
 
 
 def trace_rows(policies: Mapping[str, Evaluation], answers: int = 3) -> list[Row]:
-    """Rows of `traces_figure` from evaluations on the same problems."""
+    """Rows of `traces_figure` from evaluations on the same problems.
+
+    First comes the problem on which the last policy gained most over the first.
+    """
+    first, *_, last = (each.is_right[:, :answers].mean(axis=1) for each in policies.values())
+    order = np.argsort(first - last, kind="stable").tolist()
     return [
         {
-            "problem": i,
-            "question": problem.question,
+            "problem": number,
+            "question": evaluation.problems[i].question,
             "policy": name,
             "text": evaluation.text(i, j),
             "is_right": bool(evaluation.is_right[i, j]),
         }
         for name, evaluation in policies.items()
-        for i, problem in enumerate(evaluation.problems)
+        for number, i in enumerate(order)
         for j in range(min(answers, evaluation.is_right.shape[1]))
     ]
 

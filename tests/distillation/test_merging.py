@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from workbench import accounting
-from workbench.distillation.merge_study import methods, read_study
+from workbench.distillation.merge_study import SCENES, methods, read_study
 from workbench.distillation.merging import averaged, distilled, mixed, recipe_of
 from workbench.distillation.scenes import ROW_TOKENS, ROWS, contradicting, documents, reinforce, small_student
 from workbench.reasoning.completions import read_completion
@@ -85,7 +85,7 @@ def test_the_small_student_is_dense_and_smaller():
 
 def test_the_record_holds_every_method_and_seed_with_where_it_came_from():
     found = read_study()
-    for name in ("agreeing", "contradicting", "small student"):
+    for name in SCENES:
         for method in methods(name):
             seeds = sorted(seed for scene, way, seed in found if (scene, way) == (name, method))
             assert seeds == ([20] if method in ("teachers", "weights averaged") else [20, 21, 22])

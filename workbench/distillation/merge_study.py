@@ -8,7 +8,8 @@ hides how much bases differ. Results are written one by one, so a study that was
 
 import argparse
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,13 @@ SCENES: dict[str, Callable[[], Scene]] = {
     "agreeing": agreeing,
     "contradicting": contradicting,
     "small student": small_student,
+    "erring teacher": partial(small_student, teacher_steps=160),
 }
-PROBLEMS = {"agreeing": 48, "contradicting": 72, "small student": 48}  # of a step
-STEPS = {"agreeing": 120, "contradicting": 160, "small student": 100}
-N_TEST = {"agreeing": 150, "contradicting": 50, "small student": 200}  # problems a domain, at the end
+# Problems of a step, steps, and problems a domain at the end.
+PROBLEMS = {"agreeing": 48, "contradicting": 72, "small student": 48, "erring teacher": 48}
+STEPS = {"agreeing": 120, "contradicting": 160, "small student": 100, "erring teacher": 100}
+N_TEST = {"agreeing": 150, "contradicting": 50, "small student": 200, "erring teacher": 200}
+TEXTS, RIGHT_TEXTS = "teacher's texts alone", "teacher's right texts"
 SEEDS = (20, 21, 22)
 CURVE_TEST = 20  # problems a domain along the way
 CURVE_POINTS = 5
@@ -92,21 +96,20 @@ def teacher_of(scene: Scene, family: str) -> Transformer:
 
 def methods(scene: str) -> list[str]:
     """What is tried in a scene, in the order that their budgets need."""
+    # Teachers that are right in 99 of 100 leave nothing to reject; one that errs does.
+    if scene == "erring teacher":
+        return ["teachers", TEXTS, RIGHT_TEXTS]
     by_reward = ["reinforced"] if scene == "small student" else [AVERAGE, MIXED]
-    # Teachers that are right in 99 of 100 leave nothing to reject.
-    objectives = [name for name, recipe in OBJECTIVES.items() if not recipe.right_only]
+    objectives = [name for name in OBJECTIVES if name != RIGHT_TEXTS]
     # Twelve teachers take long: there V4's way, the estimate that it replaced, and the plainest.
     if scene == "contradicting":
-        objectives = ["OPD, full vocabulary", "OPD, one token", "teacher's texts alone"]
+        objectives = ["OPD, full vocabulary", "OPD, one token", TEXTS]
     return ["teachers", *objectives, *by_reward]
 
 
-def read_study() -> Mapping[tuple[str, str, int], dict[str, Any]]:
+def read_study() -> dict[tuple[Any, ...], dict[str, Any]]:
     """The recorded results by (scene, method, seed); "teachers" and the average are under the first seed."""
-    rows = Records(RECORD, COMMAND).found.values()
-    return {
-        (r["settings"]["scene"], r["settings"]["method"], r["settings"]["seed"]): r["result"] for r in rows
-    }
+    return Records(RECORD, COMMAND).by("scene", "method", "seed")
 
 
 def main() -> None:

@@ -86,12 +86,12 @@ def product_flop(ops, part="trunk"):
 
 
 def stream_flop(config, tokens):
-    """Collapsing n streams and spreading over them, at both sites of each layer, and the last collapse.
+    """Collapsing n streams and mixing them, at both sites of each layer, and the last collapse.
 
-    Their mixing is added in place, which torch does not count.
+    What a sub-module gives is added in place, which torch does not count.
     """
     n, d = config.hc_mult, config.hidden_size
-    return tokens * (2 * config.num_hidden_layers * 2 * 2 * n * d + 2 * n * d)
+    return tokens * (2 * config.num_hidden_layers * (2 * n * d + 2 * n * n * d) + 2 * n * d)
 
 
 def one_query_a_range(s, block, most):

@@ -74,7 +74,7 @@ def test_free_connections_follow_the_papers_equations():
     assert isinstance(site, FreeConnection) and site.base[:4].tolist() == [0, 0, 1, 0]
     stirred(model)
     streams = torch.randn(1, 3, 4, 64)
-    mixing, x = site(streams)
+    mixing, x, mixed = site(streams)
     for t in range(3):
         flat = streams[0, t].flatten()
         dynamic = torch.tanh(site.fn @ (flat / (flat.square().mean() + 1e-6).sqrt()))
@@ -85,6 +85,7 @@ def test_free_connections_follow_the_papers_equations():
         torch.testing.assert_close(mixing.post[0, t], post)
         torch.testing.assert_close(mixing.comb[0, t], comb)
         torch.testing.assert_close(x[0, t], sum(pre[j] * streams[0, t, j] for j in range(4)))
+        torch.testing.assert_close(mixed[t], torch.stack([comb[:, k] @ streams[0, t] for k in range(4)]))
 
 
 def test_without_norms_attention_is_that_of_the_plain_vectors(monkeypatch):
@@ -98,6 +99,6 @@ def test_without_norms_attention_is_that_of_the_plain_vectors(monkeypatch):
     monkeypatch.setattr(attention_module, "LOGIT_ELEMENTS", 1 << 11)  # several ranges of queries
     plain = model(IDS)
     with_norm = twin(IDS)
-    monkeypatch.setattr(attention_module, "inverse_rms", lambda x, eps: torch.ones_like(x[..., :1]))
+    monkeypatch.setattr(attention_module, "rms_norm", lambda x, weight, eps: x * weight)
     torch.testing.assert_close(plain, twin(IDS), atol=1e-4, rtol=1e-3)
     assert (plain - with_norm).abs().max() > 0.01

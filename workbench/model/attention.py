@@ -25,12 +25,12 @@ from workbench.model.compressor import Compressor
 from workbench.model.entries import Entries, Visible
 from workbench.model.indexer import Indexer, Selection
 from workbench.model.layout import Layout
-from workbench.model.norms import RMSNorm, inverse_rms
+from workbench.model.norms import RMSNorm, rms_norm
 from workbench.model.precision import KeepsFloat32
 from workbench.model.rope import Rule, rotate
 from workbench.model.v4_config import V4Config
 
-LOGIT_ELEMENTS = 1 << 20  # attention logits held at a time: a few MB, so that they stay in cache
+LOGIT_ELEMENTS = 1 << 22  # attention logits held at a time: 16 MB in fp32
 RANGE_QUERIES = 512  # at most so many queries at a time: each range scores the entries up to its end
 DENSE_FACTOR = 4  # up to this many times index_topk entries, masking all beats gathering the selected
 
@@ -150,7 +150,7 @@ class Attention(KeepsFloat32):
         q_latent = self.q_a_norm(self.q_a_proj(x))
         q = self.q_b_proj(q_latent).view(*x.shape[:2], self.heads, -1)
         # Each head is normalised; the factor 1/√c of the logits rides along.
-        q = q * (inverse_rms(q, self.eps) * q.shape[-1] ** -0.5).to(q.dtype)
+        q = rms_norm(q, q.shape[-1] ** -0.5, self.eps)
         q = rotate(q, rotation.unsqueeze(2))
         kv = rotate(self.kv_norm(self.kv_proj(x)), rotation)
         keys = layout.keys(kv, state.window if state else None)
@@ -178,11 +178,14 @@ class Attention(KeepsFloat32):
         outputs = []
         sinks = self.sinks.clone()  # torch's FLOP counter cannot hook a parameter in inference mode
         most = min(LOGIT_ELEMENTS // (b * h * width), RANGE_QUERIES)
-        for begin, stop, block in query_ranges(s, band, most):
+        ranges = list(query_ranges(s, band, most))
+        # Split, because the gradient of slicing would fill a tensor of all queries for each range.
+        parts = q.split_with_sizes([stop - begin for begin, stop, _ in ranges], dim=1)
+        for part, (begin, stop, block) in zip(parts, ranges, strict=True):
             bands = keys[:, begin : stop + reach].unfold(1, block + reach, block)
             bias = layout.window_bias(begin, stop, block)
             far, far_bias = self._read(entries, selection, layout, begin, stop) if entries else (None, None)
-            outputs.append(self.core(q[:, begin:stop], bands, bias, far, far_bias, sinks)[0])
+            outputs.append(self.core(part, bands, bias, far, far_bias, sinks)[0])
         return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
 
     def _visible(self, layout: Layout) -> Visible:

@@ -101,20 +101,16 @@ def run_experts(
     order = experts.flatten().argsort(stable=True)
     token = order // experts.shape[1]
     counts = experts.flatten().bincount(minlength=len(down_proj)).tolist()
-    outputs = []
-    # unbind, because the gradient of indexing would fill a tensor of all experts for each of them.
-    for count, tokens, gate_up, down in zip(
-        counts,
-        x.index_select(0, token).split(counts),
-        gate_up_proj.unbind(0),
-        down_proj.unbind(0),
-        strict=True,
-    ):
-        if count:
-            gate, up = F.linear(tokens, gate_up).chunk(2, dim=-1)
-            outputs.append(F.linear(clamped_swiglu(gate, up, limit), down))
-    y = torch.cat(outputs) * weights.flatten().index_select(0, order).unsqueeze(-1)
-    return torch.zeros_like(x).index_add(0, token, y)
+
+    def products(rows: Tensor, matrices: Tensor) -> Tensor:
+        # unbind, because the gradient of indexing would fill a tensor of all experts for each of them.
+        pairs = zip(rows.split(counts), matrices.unbind(0), strict=True)
+        return torch.cat([F.linear(own, matrix) for own, matrix in pairs if len(own)])
+
+    gate, up = products(x.index_select(0, token), gate_up_proj).chunk(2, dim=-1)
+    # The weight of a choice rides on the hidden numbers, which are fewer than the outputs.
+    hidden = clamped_swiglu(gate, up, limit) * weights.flatten().index_select(0, order).unsqueeze(-1)
+    return torch.zeros_like(x).index_add(0, token, products(hidden, down_proj))
 
 
 def _run_one_token(

@@ -38,38 +38,77 @@ def collapse(streams: Tensor, pre: Tensor) -> Tensor:
     return x.view(*streams.shape[:2], -1).to(streams.dtype)
 
 
-def expand(streams: Tensor, y: Tensor, post: Tensor, comb: Tensor) -> Tensor:
-    """X'_k = post_k y + Σ_j comb[j, k] X_j: the sum runs over the first index of comb.
+def enter(streams: Tensor, pre: Tensor, comb: Tensor) -> tuple[Tensor, Tensor]:
+    """What a sub-module reads, A X = Σ_j pre_j X_j, and what passes by it, (B X)_k = Σ_j comb[j, k] X_j.
 
-    Shapes: streams (b, s, n, d), y (b, s, d), post (b, s, n), comb (b, s, n, n) -> (b, s, n, d).
-    Source: V4 reference code; transformers' casts of post and comb to the model dtype.
+    The second sum runs over the first index of comb.
+
+    Shapes: streams (b, s, n, d), pre (b, s, n), comb (b, s, n, n) -> (b, s, d), (b·s, n, d).
+    Source: V4 reference code; transformers' cast of comb to the model dtype.
     """
-    post, comb, y = (t.to(y.dtype).flatten(0, 1) for t in (post, comb, y))
-    spread = torch.bmm(post.unsqueeze(2), y.unsqueeze(1))
-    # In place: of a training step, only what comes in is kept for the gradient.
-    return spread.baddbmm_(comb.mT, streams.flatten(0, 1)).view(streams.shape)
+    x, mixed = _Enter.apply(streams, pre, comb)
+    return x, mixed
 
 
-class _NormalisedLinear(torch.autograd.Function):
-    """y = (x ρ) Wᵀ with ρ = inverse_rms(x), and its gradient in two passes over the streams.
+def leave(mixed: Tensor, y: Tensor, post: Tensor) -> Tensor:
+    """X'_k = (B X)_k + post_k y, written over B X.
 
-    dL/dx = ρ g W - x ρ² (g · y) / width. Shapes: x (b, s, n·d), W (o, n·d) -> (b, s, o).
+    Shapes: mixed (b·s, n, d), y (b, s, d), post (b, s, n) -> (b, s, n, d).
+    Source: V4 reference code; transformers' cast of post to the model dtype.
     """
+    column, row = post.to(y.dtype).flatten(0, 1).unsqueeze(2), y.flatten(0, 1).unsqueeze(1)
+    return mixed.baddbmm_(column, row).unflatten(0, y.shape[:2])
+
+
+class _Enter(torch.autograd.Function):
+    """`enter` with the gradient of both sums in one tensor: dL/dX_j = Σ_k comb[j, k] G_k + pre_j g."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        rho = inverse_rms(x, eps)
-        y = F.linear(x, weight) * rho  # the norm scales 2n + n² numbers instead of n·d
-        ctx.save_for_backward(x, weight, rho, y)
-        return y
+    def forward(ctx: Any, streams: Tensor, pre: Tensor, comb: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(streams, pre, comb)
+        mixed = torch.bmm(comb.to(streams.dtype).flatten(0, 1).mT, streams.flatten(0, 1))
+        return collapse(streams, pre), mixed
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, g: Tensor, g_mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        streams, pre, comb = ctx.saved_tensors
+        x, g = streams.flatten(0, 1), g.flatten(0, 1).unsqueeze(1)
+        dx = torch.bmm(comb.to(x.dtype).flatten(0, 1), g_mixed)
+        dx.addcmul_(pre.to(x.dtype).flatten(0, 1).unsqueeze(2), g)
+        dpre, dcomb = torch.bmm(g, x.mT), torch.bmm(x, g_mixed.mT)
+        return (
+            dx.view(streams.shape),
+            dpre.view(pre.shape).to(pre.dtype),
+            dcomb.view(comb.shape).to(comb.dtype),
+        )
+
+
+class _NormalisedLinear(torch.autograd.Function):
+    """y = (x ρ) Wᵀ with x the streams one after the other and ρ = inverse_rms(x), in fp32; and the streams.
+
+    They come back so that what reads them next sends its gradient through here, where all is added up in
+    one tensor: dL/dx = ρ g W - x ρ² (g · y) / width + the rest.
+
+    Shapes: streams (b, s, n, d), W (o, n·d) -> (b, s, o), (b, s, n, d).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, streams: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        x = streams.flatten(2).float()
+        rho = inverse_rms(x, eps)
+        y = F.linear(x, weight) * rho  # the norm scales 2n + n² numbers instead of n·d
+        ctx.save_for_backward(x, weight, rho, y)
+        return y, streams
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, rest: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight, rho, y = ctx.saved_tensors
         along = torch.linalg.vecdot(gradient, y).unsqueeze(-1) * rho.square() / -x.shape[-1]
-        g, dx = (gradient * rho).flatten(0, 1), (x * along).flatten(0, 1)
-        return dx.addmm_(g, weight).view(x.shape), g.T @ x.flatten(0, 1), None
+        g, x = (gradient * rho).flatten(0, 1), x.flatten(0, 1)
+        dx = torch.addcmul(rest.flatten(2).flatten(0, 1).float(), x, along.flatten(0, 1)).addmm_(g, weight)
+        return dx.view(rest.shape).to(rest.dtype), g.T @ x, None
 
 
 class HyperConnection(KeepsFloat32):
@@ -80,7 +119,7 @@ class HyperConnection(KeepsFloat32):
 
         pre = σ(·) + eps      post = 2 σ(·)      comb = sinkhorn(·)
 
-    Shapes: streams (b, s, n, d) -> Mixing, collapsed (b, s, d).
+    Shapes: streams (b, s, n, d) -> Mixing, A X (b, s, d), B X (b·s, n, d).
     Source: V4 report, section 2.2; order of the 2n + n² outputs from the reference code.
     """
 
@@ -101,10 +140,9 @@ class HyperConnection(KeepsFloat32):
         part = torch.tensor([0] * n + [1] * n + [2] * n * n, device="cpu")  # real even on a meta model
         self.register_buffer("part", part, persistent=False)
 
-    def forward(self, streams: Tensor) -> tuple[Mixing, Tensor]:
+    def forward(self, streams: Tensor) -> tuple[Mixing, Tensor, Tensor]:
         n = self.hc_mult
-        flat = streams.flatten(2).float()  # stream by stream
-        logits = _NormalisedLinear.apply(flat, self.fn, self.norm_eps)
+        logits, streams = _NormalisedLinear.apply(streams, self.fn, self.norm_eps)
         logits = torch.addcmul(self.base, logits, self.scale.index_select(0, self.part))
         pre, post, comb = logits.split_with_sizes([n, n, n * n], dim=-1)
         mixing = Mixing(
@@ -112,7 +150,7 @@ class HyperConnection(KeepsFloat32):
             post=2 * post.sigmoid(),
             comb=sinkhorn(comb.unflatten(-1, (n, n)), self.iterations, self.hc_eps),
         )
-        return mixing, collapse(streams, mixing.pre)
+        return mixing, *enter(streams, mixing.pre, mixing.comb)
 
 
 class HyperHead(KeepsFloat32):
@@ -131,6 +169,5 @@ class HyperHead(KeepsFloat32):
         self.hc_scale = nn.Parameter(torch.empty(1))
 
     def forward(self, streams: Tensor) -> Tensor:
-        flat = streams.flatten(2).float()  # stream by stream
-        logits = _NormalisedLinear.apply(flat, self.hc_fn, self.norm_eps)
+        logits, streams = _NormalisedLinear.apply(streams, self.hc_fn, self.norm_eps)
         return collapse(streams, (logits * self.hc_scale + self.hc_base).sigmoid() + self.hc_eps)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from workbench.model.attention import Attention
 from workbench.model.cache import LayerState
 from workbench.model.experts import MoE
-from workbench.model.hyper_connections import HyperConnection, expand
+from workbench.model.hyper_connections import HyperConnection, leave
 from workbench.model.layout import Layout
 from workbench.model.norms import RMSNorm
 from workbench.model.v4_config import V4Config
@@ -30,9 +30,9 @@ class DecoderLayer(nn.Module):
     def forward(
         self, streams: Tensor, input_ids: Tensor, layout: Layout, state: LayerState | None = None
     ) -> Tensor:
-        mixing, x = self.attn_hc(streams)
+        mixing, x, mixed = self.attn_hc(streams)
         y = self.self_attn(self.input_layernorm(x), layout, state)
-        streams = expand(streams, y, mixing.post, mixing.comb)
-        mixing, x = self.ffn_hc(streams)
+        streams = leave(mixed, y, mixing.post)
+        mixing, x, mixed = self.ffn_hc(streams)
         y = self.mlp(self.post_attention_layernorm(x), input_ids)
-        return expand(streams, y, mixing.post, mixing.comb)
+        return leave(mixed, y, mixing.post)

@@ -47,11 +47,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if not (for_x or for_weight):
                 continue
             dlogits = log_p.exp_().scatter_add_(1, label, torch.full_like(log_p[:, :1], -1.0))
-            dlogits = (dlogits * (counted / count)).to(x.dtype)
+            dlogits, share = dlogits.to(x.dtype), (counted / count).to(x.dtype)
             if ctx.dx is not None:
-                ctx.dx[rows] = dlogits @ weight
+                ctx.dx[rows] = (dlogits @ weight) * share
             if ctx.dweight is not None:
-                ctx.dweight.addmm_(dlogits.T, x[rows])
+                ctx.dweight.addmm_(dlogits.T, x[rows] * share)
         return total / count
 
     @staticmethod

@@ -27,7 +27,7 @@ def sinkhorn(logits: Tensor, iterations: int, eps: float) -> Tensor:
     start = logits.softmax(dim=-1) + eps
     if torch.is_grad_enabled() and start.requires_grad:
         return _Normalise.apply(start, 2 * iterations - 1, eps)
-    return _normalise(start, 2 * iterations - 1, eps)[0]
+    return _normalise(start, 2 * iterations - 1, eps)
 
 
 def sinkhorn_of_one(logits: np.ndarray, iterations: int, eps: float) -> np.ndarray:
@@ -48,53 +48,60 @@ def _normalise_in_numpy(matrix: np.ndarray, passes: int, columns_rows: list[np.n
         np.divide(matrix, divisor, out=matrix)
 
 
-def _normalise(start: Tensor, passes: int, eps: float, keep: bool = False) -> tuple[Tensor, list[Tensor]]:
-    """Alternate column and row passes; with `keep`, also each pass's divisors (tokens, n·n + 1).
+def _normalise(start: Tensor, passes: int, eps: float) -> Tensor:
+    """Alternate column and row passes."""
+    n = start.shape[-1]
+    matrix = _flat(start)
+    sums = _summing_matrices(n, eps, start.device, start.dtype)
+    if len(matrix) <= FEW_TOKENS and start.device.type == "cpu":
+        _normalise_in_numpy(matrix.numpy(), passes, [factor.numpy() for factor in sums])
+    else:
+        divisor = torch.empty_like(matrix)
+        for i in range(passes):
+            torch.mm(matrix, sums[i % 2], out=divisor)
+            torch.div(matrix, divisor, out=matrix)
+    return matrix[:, :-1].reshape(start.shape)
 
-    A pass is two operations: a matrix product that sums and repeats the sums, and a division. The
-    flattened matrix carries one more coordinate that stays 1; through it eps enters every sum.
+
+def _flat(start: Tensor) -> Tensor:
+    """A new (tokens, n·n + 1): every matrix in a row, and one more coordinate that stays 1.
+
+    So a pass is two operations: a matrix product that sums and repeats the sums, and a division. Through
+    the last coordinate eps enters every sum.
     """
     n = start.shape[-1]
     matrix = start.new_ones(start[..., 0, 0].numel(), n * n + 1)
     matrix[:, :-1] = start.reshape(-1, n * n)
-    divisors: list[Tensor] = []
-    columns_rows = _summing_matrices(n, eps, start.device, start.dtype)
-    if len(matrix) <= FEW_TOKENS and start.device.type == "cpu" and not keep:
-        _normalise_in_numpy(matrix.numpy(), passes, [factor.numpy() for factor in columns_rows])
-        return matrix[:, :-1].reshape(start.shape), divisors
-    divisor = torch.empty_like(matrix)
-    for i in range(passes):
-        if keep:
-            divisors.append(divisor := torch.empty_like(matrix))
-        torch.mm(matrix, columns_rows[i % 2], out=divisor)
-        torch.div(matrix, divisor, out=matrix)
-    return matrix[:, :-1].reshape(start.shape), divisors
+    return matrix
 
 
 class _Normalise(torch.autograd.Function):
     """The passes with their gradient in closed form, so that training stores one matrix a token.
 
-    A pass y = x / D, D = Σx + eps, has dL/dx = (g - Σ g·y) / D, and x = y·D walks back.
+    A pass y = x / D, D = Σx + eps, has dL/dx = (g - Σ g·y) / D. The gradient by the logarithms, p = g·y,
+    takes two operations a pass: p becomes p - y · Σp.
     """
 
     @staticmethod
     def forward(ctx: Any, start: Tensor, passes: int, eps: float) -> Tensor:
         ctx.save_for_backward(start)
         ctx.passes, ctx.eps = passes, eps
-        return _normalise(start, passes, eps)[0]
+        return _normalise(start, passes, eps)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (start,) = ctx.saved_tensors
         n = start.shape[-1]
-        y, divisors = _normalise(start, ctx.passes, ctx.eps, keep=True)
-        y, g = y.reshape(-1, n * n), gradient.reshape(-1, n * n).clone()
-        columns_rows = [sums[:-1, :-1] for sums in _summing_matrices(n, ctx.eps, start.device, start.dtype)]
-        for i, divisor in reversed(list(enumerate(divisors))):
-            g.sub_((g * y) @ columns_rows[i % 2]).div_(divisor[:, :-1])
-            y.mul_(divisor[:, :-1])
-        return g.reshape(start.shape), None, None
+        sums = _summing_matrices(n, ctx.eps, start.device, start.dtype)
+        steps = [_flat(start)]
+        for i in range(ctx.passes):
+            steps.append(steps[i] / (steps[i] @ sums[i % 2]))
+        p = torch.zeros_like(steps[-1])
+        p[:, :-1] = gradient.reshape(-1, n * n) * steps[-1][:, :-1]
+        for i in reversed(range(ctx.passes)):
+            p.addcmul_(steps[i + 1], p @ sums[i % 2], value=-1)
+        return (p / steps[0])[:, :-1].reshape(start.shape), None, None
 
 
 @lru_cache

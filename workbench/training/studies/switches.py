@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from workbench.model import Transformer
 from workbench.model.attention import Attention, AttentionCore
 from workbench.model.experts import Router
-from workbench.model.hyper_connections import HyperConnection, HyperHead, Mixing, collapse
+from workbench.model.hyper_connections import HyperConnection, HyperHead, Mixing, enter
 from workbench.model.layer import DecoderLayer
 from workbench.model.norms import inverse_rms
 
@@ -63,13 +63,13 @@ class FreeConnection(HyperConnection):
     Source: arXiv 2409.19606, eqs. 10-14, with its tanh.
     """
 
-    def forward(self, streams: Tensor) -> tuple[Mixing, Tensor]:
+    def forward(self, streams: Tensor) -> tuple[Mixing, Tensor, Tensor]:
         n, flat = self.hc_mult, streams.flatten(2).float()
         logits = F.linear(flat, self.fn) * inverse_rms(flat, self.norm_eps)
         weights = logits.tanh() * self.scale.index_select(0, self.part) + self.base
         pre, post, comb = weights.split([n, n, n * n], dim=-1)
         mixing = Mixing(pre, post, comb.unflatten(-1, (n, n)))
-        return mixing, collapse(streams, mixing.pre)
+        return mixing, *enter(streams, mixing.pre, mixing.comb)
 
 
 @torch.no_grad()

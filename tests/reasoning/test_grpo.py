@@ -42,9 +42,15 @@ def test_reward_rises_under_each_loss(name):
     assert {"entropy", "dead", "truncated", "clipped", "grad_norm"} <= rows[0].keys()
 
 
-@pytest.mark.parametrize("loss", ["GRPO", "R1"])
-def test_resumed_is_the_same_run_to_the_bit(loss, tmp_path):
-    recipe = RLRecipe(loss=LOSSES[loss], rules=Rules(verifier=begins_well), renew_reference=3, **SMALL)
+@pytest.mark.parametrize(("loss", "optimizer"), [("GRPO", "adamw"), ("R1", "adamw"), ("DAPO", "muon")])
+def test_resumed_is_the_same_run_to_the_bit(loss, optimizer, tmp_path):
+    recipe = RLRecipe(
+        loss=LOSSES[loss].replace(masks_truncated=False),
+        rules=Rules(verifier=begins_well),
+        optimizer=optimizer,
+        renew_reference=3,
+        **SMALL,
+    )
     whole, cut = small_policy(), small_policy()
     rows = run(whole, recipe, 6)
     run(cut, recipe, 4, folder=tmp_path, checkpoint_every=2)
@@ -56,6 +62,27 @@ def test_resumed_is_the_same_run_to_the_bit(loss, tmp_path):
         assert torch.equal(tensor, fresh.state_dict()[name]), name
     with pytest.raises(ValueError, match="of another run"):
         run(small_policy(), RLRecipe(loss=LOSSES["GSPO"], **SMALL), 7, folder=tmp_path)
+
+
+def test_muon_turns_matrices_and_leaves_the_embedding_to_adamw():
+    """Every singular value of a matrix's first update is alike; AdamW moves each number alike."""
+    recipe = RLRecipe(
+        loss=PolicyLoss(average="token"),
+        rules=Rules(verifier=begins_well),
+        optimizer="muon",
+        rate=1e-3,
+        warmup_steps=0,
+        **SMALL,
+    )
+    policy = small_policy()
+    before = {name: tensor.clone() for name, tensor in policy.named_parameters()}
+    run(policy, recipe, 1)
+    moved = {name: (tensor - before[name]).detach() for name, tensor in policy.named_parameters()}
+    matrix = next(own for name, own in moved.items() if name.endswith("kv_proj.weight"))
+    head = moved["lm_head.weight"]
+    values = torch.linalg.svdvals(matrix)
+    assert values.max() < 2 * values[: len(values) // 2].min()
+    assert (head.abs().max() - 1e-3).abs() < 2e-4
 
 
 def test_answers_without_advantage_may_be_left_out(monkeypatch):

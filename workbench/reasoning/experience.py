@@ -77,7 +77,7 @@ def update(
     policy: Transformer,
     rows: Sequence[tuple[Experience, int]],
     recipe: RLRecipe,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     reference: Reference | None,
 ) -> dict[str, float]:
     """One or more optimiser steps on these answers; -> what happened, as means."""
@@ -134,8 +134,9 @@ def update(
                 f"with a lower rate"
             )
         norms.append(norm)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
     tokens = max(totals["tokens"], 1.0)
     return {
         "clipped": totals["clipped"] / tokens,

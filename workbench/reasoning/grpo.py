@@ -18,6 +18,7 @@ from workbench.model import Transformer
 from workbench.reasoning.experience import Experience, Reference, gather, live_rows, mean, update
 from workbench.reasoning.recipe import Questions, RLRecipe
 from workbench.reasoning.tasks.problem import Problem
+from workbench.training.parameter_groups import make_optimizers
 from workbench.training.run_state import RunState, restore, save
 
 __all__ = ["Questions", "RLRecipe", "train_policy"]
@@ -47,7 +48,11 @@ def train_policy(
     Raises:
         ValueError: the checkpoint is of another run, or is damaged.
     """
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=recipe.rate, betas=(0.9, 0.95), weight_decay=0.0)
+    optimizers: list[torch.optim.Optimizer] = (
+        make_optimizers(policy, recipe.rate)
+        if recipe.optimizer == "muon"
+        else [torch.optim.AdamW(policy.parameters(), lr=recipe.rate, betas=(0.9, 0.95), weight_decay=0.0)]
+    )
     reference = Reference(policy) if recipe.loss.kl_weight > 0 else None
     parts: Mapping[str, Any] = {} if reference is None else {"reference": reference}
     families = [family.name for family in questions.families]
@@ -57,14 +62,14 @@ def train_policy(
         "questions": {"families": families, "levels": questions.levels, "seed": questions.seed},
         "gather": gather.__name__,
     }
-    state = RunState(policy, [optimizer], questions, identity, parts=parts)  # type: ignore[arg-type]
+    state = RunState(policy, optimizers, questions, identity, parts=parts)  # type: ignore[arg-type]
     if folder is not None:
         restore(state, Path(folder))
     policy.train()
     while state.step < steps:
         if reference is not None and state.step and state.step % recipe.renew_reference == 0:
             reference.renew(policy)
-        row = _step(state, questions, recipe, optimizer, reference, gather)
+        row = _step(state, questions, recipe, reference, gather)
         state.step += 1
         state.tokens += row.pop("n_answers")
         if folder is not None and (state.step % checkpoint_every == 0 or state.step == steps):
@@ -76,12 +81,11 @@ def _step(
     state: RunState,
     questions: Questions,
     recipe: RLRecipe,
-    optimizer: torch.optim.Optimizer,
     reference: Reference | None,
     gather: Gather,
 ) -> dict[str, Any]:
     policy, begun = state.model, time.perf_counter()
-    for group in optimizer.param_groups:
+    for group in (group for optimizer in state.optimizers for group in optimizer.param_groups):
         group["lr"] = recipe.rate * min(1.0, (state.step + 1) / max(recipe.warmup_steps, 1))
     rounds: list[Experience] = []
     rows: list[tuple[Experience, int]] = []  # the answers to learn from
@@ -99,7 +103,7 @@ def _step(
     sample_s = time.perf_counter() - begun
 
     begun = time.perf_counter()
-    noted = update(policy, rows, recipe, optimizer, reference)
+    noted = update(policy, rows, recipe, state.optimizers, reference)
     scores = [score for drawn in rounds for score in drawn.scores]
     n, groups = len(scores), sum(len(drawn.scores) for drawn in rounds) // recipe.group_size
     alive = sum(len(live_rows(drawn)) for drawn in rounds) // recipe.group_size

@@ -18,7 +18,9 @@ class RLRecipe:
     Args:
         questions, group_size: of a step; group_size answers to each question.
         minibatches: updates a step; with more than one, the later ones follow samples of older weights.
-        rate: AdamW's, reached after `warmup_steps`. Above 3e-4 a small policy falls apart.
+        rate: reached after `warmup_steps`. Above 3e-4 AdamW takes a small policy apart.
+        optimizer: AdamW, or Muon for the matrices: at the same rate it moves a small policy further and
+            spoils less of what it can do.
         old: what ratios are measured against: "trainer", the training forward before the step's updates,
             or "sampler", the probabilities noted while sampling (V3.2).
         renew_reference: every so many steps the reference becomes the policy (R1: 400).
@@ -36,6 +38,7 @@ class RLRecipe:
     sampling: Sampling = FREE
     minibatches: int = 1
     rate: float = 3e-4
+    optimizer: Literal["adamw", "muon"] = "adamw"
     warmup_steps: int = 5
     clip_norm: float = 1.0
     old: Literal["trainer", "sampler"] = "trainer"

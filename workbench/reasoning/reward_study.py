@@ -1,13 +1,15 @@
-"""What reward alone does to held-out accuracy on addition, in three seeds: a recorded study.
+"""What reward alone does to held-out accuracy, by family, in three seeds each: a recorded study.
 
     python -m workbench.reasoning.reward_study
 
-A second family stands in `effort_study`: its base, and its effort "max", whose tokens cost nothing.
+One more family stands in `effort_study`: its base, and its effort "max", whose tokens cost nothing.
 Every seed has a base of its own. The test problems of a family are the same for all seeds; the policy
-that is measured is the last one, whatever came before.
+that is measured is the last one, whatever came before. Results are written one by one.
 """
 
+import argparse
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +18,8 @@ from workbench.reasoning.evaluation import Evaluation, evaluate
 from workbench.reasoning.measures import bootstrap
 from workbench.reasoning.pipelines import ZERO, base, r1_zero
 from workbench.reasoning.policy import new_policy
-from workbench.reasoning.tasks import Addition, draw_problems
+from workbench.reasoning.recipe import RLRecipe
+from workbench.reasoning.tasks import Addition, Parity, draw_problems
 from workbench.reasoning.tasks.problem import Family
 from workbench.training.records import FOLDER, Records
 
@@ -26,17 +29,23 @@ SEEDS = (0, 1, 2)
 N_TEST, ANSWERS = 100, 8
 
 
+SHORT = replace(ZERO, max_new_tokens=24)
+MUON = replace(SHORT, optimizer="muon", minibatches=4)
+
+
 @dataclass(frozen=True)
 class Trial:
-    """A family, and how long its base and its reinforcement are."""
+    """A family, how long its base and its reinforcement are, and by which recipe."""
 
     family: Family
     base_steps: int
     rl_steps: int
+    recipe: RLRecipe = SHORT
 
 
 TRIALS = {
-    "addition": Trial(Addition(), 600, 60),
+    "addition": Trial(Addition(), 600, 50, MUON),
+    "parity": Trial(Parity(), 200, 60),
 }
 
 
@@ -58,10 +67,10 @@ def run(name: str, seed: int) -> dict[str, Any]:
     for _ in base(policy, [trial.family], trial.base_steps, seed=seed):
         pass
     test = draw_problems(trial.family, N_TEST, 1, is_held_out=True, are_different=True)
-    recipe = replace(ZERO, max_new_tokens=24)
-    before = evaluate(policy, test, answers=ANSWERS, max_new_tokens=recipe.max_new_tokens)
-    steps = list(r1_zero(policy, [trial.family], trial.rl_steps, recipe=recipe, seed=seed))
-    after = evaluate(policy, test, answers=ANSWERS, max_new_tokens=recipe.max_new_tokens)
+    ask = partial(evaluate, problems=test, answers=ANSWERS, max_new_tokens=trial.recipe.max_new_tokens)
+    before = ask(policy)
+    steps = list(r1_zero(policy, [trial.family], trial.rl_steps, recipe=trial.recipe, seed=seed))
+    after = ask(policy)
     print(name, seed, before.accuracy, after.accuracy, flush=True)
     return {
         "before": summary(before),
@@ -83,11 +92,14 @@ def read_study() -> list[dict[str, Any]]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--families", nargs="*", default=list(TRIALS), choices=list(TRIALS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
+    chosen = parser.parse_args()
     torch.set_num_threads(1)
-    records = Records(RECORD, COMMAND)
-    for name in TRIALS:
-        for seed in SEEDS:
-            records.get({"family": name, "seed": seed}, lambda: run(name, seed))  # noqa: B023
+    for name in chosen.families:
+        for seed in chosen.seeds:
+            Records(RECORD, COMMAND).get({"family": name, "seed": seed}, partial(run, name, seed))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,13 @@ def monkeypatch_module():
 def marks(monkeypatch_module):
     """The study of watermarks at the size of seconds."""
     study = watermark_study
-    for name, value in {"TEXTS": 30, "ASKED": 12, "MOST_TOKENS": 8, "CHANCE_KEYS": 20}.items():
+    for name, value in {
+        "TEXTS": 30,
+        "ASKED": 12,
+        "MOST_TOKENS": 8,
+        "CHANCE_KEYS": 20,
+        "COMMON_KEYS": 50,
+    }.items():
         monkeypatch_module.setattr(study, name, value)
     monkeypatch_module.setattr(study, "teacher", lambda: new_policy(0, CONFIG).eval())
     monkeypatch_module.setattr(study, "base", lambda: new_policy(7, CONFIG))
@@ -38,7 +44,7 @@ def marks(monkeypatch_module):
 
 def test_diets_hold_the_share_of_marked_texts(marks):
     clean, marked = (marks.as_documents(marks.sold(delta)) for delta in (0.0, 4.0))
-    for diet, share in (("all marked, δ 4", 1.0), ("a quarter marked, δ 4", 0.25), ("unmarked", 0.0)):
+    for diet, share in (("all marked, δ 4", 1.0), ("a twentieth marked, δ 4", 0.05), ("unmarked", 0.0)):
         own = marks.reading(diet, 20)
         is_marked = [text != c for text, c in zip(own, clean, strict=True)]
         assert sum(is_marked) == pytest.approx(share * 30, abs=1)
@@ -55,7 +61,19 @@ def test_a_students_texts_are_put_to_every_test(marks):
     for name in ("plain", "distinct", "control", "expected"):
         assert 0 < found[name]["p"] <= 1 and len(found[name]["chance"]) == 20
     assert len(found["naive"]["chance"]) == 20 and "excess" in found
-    assert marks.run_interface(0.0)["tokens"] <= 8
+    assert marks.run_interface(marks.INTERFACES["δ 0"])["tokens"] <= 8
+
+
+def test_students_with_the_same_texts_are_accused_together_or_not_at_all(marks, monkeypatch):
+    """One text for all: one coin a key. Texts by seed: not the same coin."""
+    said = marks.sold(0.0)
+    monkeypatch.setattr(marks, "texts_of", lambda diet, seed: ([], said))
+    same = marks.run_together("unmarked")
+    assert same["correlation"] == 1 and same["all"] == same["one"]
+    by_seed = {s: marks.sold(float(i)) for i, s in enumerate(marks.SEEDS)}
+    monkeypatch.setattr(marks, "texts_of", lambda diet, seed: ([], by_seed[seed]))
+    other = marks.run_together("unmarked")
+    assert other["correlation"] < 0.999 and other["all"] <= other["one"]
 
 
 def test_what_students_of_answers_read(monkeypatch):
@@ -108,5 +126,4 @@ def test_the_records_hold_every_student_and_seed():
     for seed in extraction_study.SEEDS:
         for s in extraction_study.settings():
             assert (s["choice"], s["reply"], s["queries"], seed) in extraction
-        assert all((diet, seed) in marks for diet, read in watermark_study.DIETS.items() if read)
-    assert ("textbook", 20) in marks
+        assert all((diet, seed) in marks for diet in watermark_study.DIETS)

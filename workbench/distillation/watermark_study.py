@@ -11,7 +11,7 @@ import argparse
 import copy
 import random
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,22 +47,34 @@ SEEDS = (20, 21, 22)
 CONTROL_SEED = 19
 KEY, WINDOW = 4711, 2
 CHANCE_KEYS = 200  # keys that a suspect is tried under besides the one in use
+COMMON_KEYS = 1000  # keys that several suspects are tried under together
+LINE = 1.645  # z that one innocent in twenty passes
 
 
 class Diet(NamedTuple):
-    """What a student reads: the share of texts that are marked, and how loudly."""
+    """What a student reads: how loudly texts are marked, their share, and how many words of context count."""
 
     delta: float
     share: float
+    window: int = WINDOW
 
 
 DIETS: dict[str, Diet | None] = {
     "all marked, δ 4": Diet(4.0, 1.0),
     "a quarter marked, δ 4": Diet(4.0, 0.25),
+    "a twentieth marked, δ 4": Diet(4.0, 0.05),
+    "all marked, δ 4, one word": Diet(4.0, 1.0, 1),
     "unmarked": Diet(0.0, 1.0),
     "textbook": None,
 }
 """Students by what they read. All but the last read the teacher."""
+INTERFACES = {
+    "δ 0": Diet(0.0, 1.0),
+    "δ 2": Diet(2.0, 1.0),
+    "δ 4": Diet(4.0, 1.0),
+    "δ 4, one word": Diet(4.0, 1.0, 1),
+}
+"""What is sold, by its mark."""
 
 
 @cache
@@ -86,9 +98,9 @@ def asked() -> list[Problem]:
 
 
 @cache
-def sold(delta: float) -> Rollouts:
+def sold(delta: float, window: int = WINDOW) -> Rollouts:
     """The texts of the teacher, marked or not."""
-    shift = Watermark(KEY, delta, WINDOW) if delta else None
+    shift = Watermark(KEY, delta, window) if delta else None
     prompts = [prompt_ids(problem) for problem in asked()]
     return sample(teacher(), prompts, 1, MOST_TOKENS, seed=3 + int(delta), shift=shift)
 
@@ -108,7 +120,8 @@ def reading(diet: str, seed: int) -> list[Document]:
     chosen = DIETS[diet]
     if chosen is None:
         return documents([FAMILY], TEXTS, 30)
-    clean, marked = (as_documents(sold(delta)) for delta in (0.0, chosen.delta))
+    clean = as_documents(sold(0.0))
+    marked = as_documents(sold(chosen.delta, chosen.window)) if chosen.delta else clean
     order = list(range(TEXTS))
     random.Random(seed).shuffle(order)
     is_marked = set(order[: round(chosen.share * TEXTS)]) if chosen.delta else set()
@@ -131,28 +144,29 @@ def control() -> Rollouts:
 def run(diet: str, seed: int, steps: int = 100) -> dict[str, Any]:
     """Train one student and put its texts to every test."""
     held, texts = texts_of(diet, seed, steps)
+    chosen = DIETS[diet]
+    found = excesses(texts, chosen.window if chosen else WINDOW)
     return {
         "accuracy": share_right(held, texts.tokens),
-        **watermark_tests(texts, seed),
-        **({"excess": _packed(texts)} if seed == SEEDS[0] else {}),
+        **watermark_tests(found, seed),
+        **({"excess": _packed(found["control"])} if seed == SEEDS[0] else {}),
     }
 
 
-def excesses(texts: Rollouts) -> dict[str, Excess]:
+def excesses(texts: Rollouts, window: int = WINDOW) -> dict[str, Excess]:
     """What a suspect said, by what is subtracted from it."""
     vocabulary = teacher().v4.vocab_size
-    seen = cells_of(texts, WINDOW, vocabulary)
+    seen = cells_of(texts, window, vocabulary)
     return {
         "plain": plain(seen),
         "distinct": distinct(seen),
-        "control": against(seen, cells_of(control(), WINDOW, vocabulary)),
-        "expected": against_teacher(texts, teacher(), WINDOW),
+        "control": against(seen, cells_of(control(), window, vocabulary)),
+        "expected": against_teacher(texts, teacher(), window),
     }
 
 
-def watermark_tests(texts: Rollouts, seed: int) -> dict[str, Any]:
+def watermark_tests(found: dict[str, Excess], seed: int) -> dict[str, Any]:
     """z and p under the key in use, and p under keys that had no part in anything."""
-    found = excesses(texts)
     chance = redrawn(CHANCE_KEYS, seed + 100)
     row: dict[str, Any] = {}
     for name, excess in found.items():
@@ -163,14 +177,31 @@ def watermark_tests(texts: Rollouts, seed: int) -> dict[str, Any]:
         }
     both = np.concatenate([[np.uint64(KEY)], chance])
     naive = naive_p_values(found["plain"], both)
-    green = is_green([KEY], found["plain"].cells)[0] @ found["plain"].weight / found["plain"].weight.sum()
     row["naive"] = {"p": float(naive[0]), "chance": [round(float(p), 3) for p in naive[1:]]}
-    return {**row, "green": round(float(green), 4), "words": int(found["plain"].weight.sum())}
+    return {**row, "green": green_share(found["plain"]), "words": int(found["plain"].weight.sum())}
 
 
-def _packed(texts: Rollouts) -> dict[str, list[Any]]:
-    """The excess over the control, to be tested again wherever it is read."""
-    excess = excesses(texts)["control"]
+def run_together(diet: str) -> dict[str, float]:
+    """Students of one diet and several seeds under the same redrawn keys: are they accused together?
+
+    `correlation` is of their z over keys; `one` is how often one of them is past the 5 % line, `all` how
+    often all are.
+    """
+    keys = redrawn(COMMON_KEYS, 0)
+    z = np.array([green_excess(excesses(texts_of(diet, s)[1])["expected"], keys) for s in SEEDS])
+    is_past = z >= LINE
+    between = np.corrcoef(z)[np.triu_indices(len(z), 1)]
+    found = {"correlation": between.mean(), "one": is_past.mean(), "all": is_past.all(axis=0).mean()}
+    return {name: round(float(value), 4) for name, value in found.items()}
+
+
+def green_share(seen: Excess) -> float:
+    """How many of the words are green under the key in use."""
+    return round(float(is_green([KEY], seen.cells)[0] @ seen.weight / seen.weight.sum()), 4)
+
+
+def _packed(excess: Excess) -> dict[str, list[Any]]:
+    """An excess, to be tested again wherever it is read."""
     big = np.abs(excess.weight) >= 0.5
     return {"cells": excess.cells[big].tolist(), "weight": np.round(excess.weight[big], 2).tolist()}
 
@@ -180,36 +211,35 @@ def share_right(problems: Sequence[Problem], answers: Sequence[Sequence[int]]) -
     return round(float(np.mean([is_right(p, ids) for p, ids in zip(problems, answers, strict=True)])), 4)
 
 
-def run_interface(delta: float) -> dict[str, Any]:
+def run_interface(mark: Diet) -> dict[str, Any]:
     """What honest clients get: the share of right answers, their length, and how green they are."""
-    texts = sold(delta)
-    cells = plain(cells_of(texts, WINDOW, teacher().v4.vocab_size))
-    green = is_green([KEY], cells.cells)[0] @ cells.weight / cells.weight.sum()
+    texts = sold(mark.delta, mark.window)
     return {
         "accuracy": share_right(asked(), texts.tokens),
         "tokens": round(texts.n_tokens / len(texts), 2),
-        "green": round(float(green), 4),
+        "green": green_share(plain(cells_of(texts, mark.window, teacher().v4.vocab_size))),
     }
 
 
-def read_study() -> dict[tuple[str, int], dict[str, Any]]:
-    """Results by (diet, seed), and by ("interface, δ 0", 0) and so on."""
-    rows = Records(RECORD, COMMAND).found.values()
-    return {(row["settings"]["student"], row["settings"]["seed"]): row["result"] for row in rows}
+def read_study() -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Results by (diet, seed), by ("interface, δ 0", 0) and so on, and by ("textbook, together", 0)."""
+    return Records(RECORD, COMMAND).by("student", "seed")
 
 
 def main() -> None:
     argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     torch.set_num_threads(1)
     records = Records(RECORD, COMMAND)
-    for delta in (0.0, 2.0, 4.0):
-        key = {"student": f"interface, δ {delta:g}", "seed": 0}
-        found = records.get(key, lambda: run_interface(delta))  # noqa: B023
+    for name, mark in INTERFACES.items():
+        key = {"student": f"interface, {name}", "seed": 0}
+        found = records.get(key, partial(run_interface, mark))
         print(f"{key['student']:24} right {found['accuracy']:.3f}", flush=True)
+    for diet in ("unmarked", "textbook"):
+        key = {"student": f"{diet}, together", "seed": 0}
+        print(f"{key['student']:24}", records.get(key, partial(run_together, diet)), flush=True)
     for diet in DIETS:
-        # One reader of the textbook: it never met the teacher.
-        for seed in SEEDS if DIETS[diet] else SEEDS[:1]:
-            found = records.get({"student": diet, "seed": seed}, lambda: run(diet, seed))  # noqa: B023
+        for seed in SEEDS:
+            found = records.get({"student": diet, "seed": seed}, partial(run, diet, seed))
             test = found["control"]
             print(
                 f"{diet:24} seed {seed}: z {test['z']:.1f}, {found['expected']['z']:.1f}, p {test['p']:.3f}",

@@ -70,14 +70,16 @@ def test_shares_are_percent_and_limits_are_named():
 
 def test_a_chip_has_its_vendors_colour():
     rows = [
-        dict(chip="h800", vendor="nvidia", kl=1e-4),
-        dict(chip="ascend-950", vendor="huawei", kl=2e-4),
-        dict(chip="b200", vendor="nvidia", kl=3e-4),
+        dict(chip="h800", vendor="NVIDIA", kl=1e-4),
+        dict(chip="ascend-950", vendor="Huawei", kl=2e-4),
+        dict(chip="b200", vendor="NVIDIA", kl=3e-4),
+        dict(chip="v4-reference", vendor=None, kl=3e-4),
     ]
     figure = chip_figure(rows)
-    assert [(bar.name, bar.marker.color, list(bar.y)) for bar in figure.data] == [
-        ("nvidia", VENDOR["nvidia"], ["h800", "b200"]),
-        ("huawei", VENDOR["huawei"], ["ascend-950"]),
+    assert [(dots.name, dots.marker.color, list(dots.y)) for dots in figure.data] == [
+        ("NVIDIA", VENDOR["nvidia"], ["h800", "b200"]),
+        ("Huawei", VENDOR["huawei"], ["ascend-950"]),
+        ("reference", VENDOR["other"], ["v4-reference"]),
     ]
     assert figure.layout.xaxis.type == "log"
 

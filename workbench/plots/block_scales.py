@@ -72,7 +72,7 @@ def block_figure(values: Sequence[Row], outcomes: Sequence[Row], shown: str, rea
     figure.update_yaxes(showgrid=False, ticks="", row=1, col=2)
     percents = [1, 3, 10, 30, 100]
     figure.update_xaxes(
-        title="error of the others (RMS, % of their size)", type="log", range=[-0.5, 2.75],
+        title="error of the others (RMS, % of their size)", type="log", range=[-0.5, 3.1],
         tickvals=percents, ticktext=[f"{p}" for p in percents], row=1, col=2,
     )  # fmt: skip
     return figure.update_layout(

@@ -145,22 +145,25 @@ def share_figure(
 def chip_figure(rows: Sequence[Row]) -> go.Figure:
     """How far the network's predictions move in each chip's arithmetic; colours are vendors.
 
-    rows: {"chip", "vendor", "kl"}, kl in nats a token.
+    rows: {"chip", "vendor", "kl"}, kl in nats a token; vendor None: no maker's, V4's own reference.
     """
     figure = go.Figure(
         layout={"template": "workbench", "title": "One network in the arithmetic of each chip"}
     )
     for vendor in dict.fromkeys(row["vendor"] for row in rows):
         mine = [row for row in rows if row["vendor"] == vendor]
-        figure.add_bar(
-            name=vendor, orientation="h", x=[row["kl"] for row in mine], y=[row["chip"] for row in mine],
-            marker_color=VENDOR[vendor], hovertemplate="%{y}: %{x:.2e} nats<extra></extra>",
+        figure.add_scatter(
+            name=vendor or "reference", mode="markers", x=[row["kl"] for row in mine],
+            y=[row["chip"] for row in mine], hovertemplate="%{y}: %{x:.2e} nats<extra></extra>",
+            marker={"color": VENDOR[(vendor or "other").lower()], "size": 13},
         )  # fmt: skip
     figure.update_xaxes(
-        title="KL divergence from the unrounded network (nats a token)", type="log", exponentformat="power"
-    )
-    figure.update_yaxes(title="chip", autorange="reversed", categoryorder="trace")
-    return figure.update_layout(height=FIGURE_HEIGHT + 80, legend=_BELOW, bargap=0.3, margin_b=110)
+        title="KL divergence from the unrounded network (nats a token)", type="log", dtick=1,
+        exponentformat="power", minor={"dtick": "D1", "ticks": "outside"},
+    )  # fmt: skip
+    order = [row["chip"] for row in rows]
+    figure.update_yaxes(title="chip", autorange="reversed", categoryorder="array", categoryarray=order)
+    return figure.update_layout(height=FIGURE_HEIGHT + 80, legend=_BELOW, margin_b=110)
 
 
 def format_figure(errors: Sequence[Row], sizes: Sequence[Row], chosen: str, fmt: str) -> go.Figure:

@@ -6,10 +6,18 @@ import torch
 from workbench.media import study
 from workbench.media.asking import Wish, ask, captions, frames_of, make, stream_frames, text_of
 from workbench.media.data import Digits, Pictures, load_split, move
-from workbench.media.evaluate import cut_out, judge_videos, measure_text, picture_wishes, video_wishes
+from workbench.media.evaluate import (
+    cut_out,
+    judge_videos,
+    measure_eye,
+    measure_interleaved,
+    measure_text,
+    picture_wishes,
+    video_wishes,
+)
 from workbench.media.judge import train_judge
 from workbench.media.studio import MediaRecipe, Studio
-from workbench.media.tasks import MOTIONS
+from workbench.media.tasks import MOTIONS, Album
 
 STUDIO = Studio.fresh(0)
 TEST = load_split().test
@@ -77,8 +85,65 @@ def test_true_videos_are_judged_right_and_missing_or_wrong_ones_are_not():
     assert halved["whole"] == halved["frames_right"] == 0.5
 
 
+def test_the_words_of_an_answer_are_its_words_alone():
+    v = STUDIO.vocabulary
+    ids = v.words("comes seven draw a thin seven")
+    span = v.span(STUDIO.tokenizer.encode(TEST.pixels[:1, None])[0], False, at=len(ids))
+    assert text_of(STUDIO, [*ids, *span, v.eos]) == "comes seven draw a thin seven"
+
+
 def test_an_untrained_model_cannot_count():
     assert measure_text(STUDIO)["text_right"] < 0.2
+
+
+def test_the_next_picture_is_right_where_words_and_digit_are(monkeypatch):
+    digits, judge = few_digits(), train_judge(load_split().train, 0, width=24, steps=600)
+    album, v, asked = Album(digits.test, STUDIO.tokenizer), STUDIO.vocabulary, []
+    names = "zero one two three four five six seven eight nine".split()
+    known = {(int(d), bool(b)): i for i, (d, b) in enumerate(zip(TEST.labels, TEST.is_bold, strict=True))}
+
+    def answers(studio, texts, shown, *, step=1, **options):
+        asked.append(list(texts))
+        found = []
+        for text in texts:
+            _, _, _, style, name, after = text.split()
+            digit = (names.index(name) + step) % 10
+            ids = v.words(f"{name} comes {names[digit]} draw a {style} {names[digit]}")
+            # The true pixels in place of codes: what the tokenizer loses is not the question here.
+            found.append((ids, TEST.pixels[known[digit, style == "bold"]][None]))
+            assert after == "after"
+        return found
+
+    def measured(**options):
+        generator = torch.Generator().manual_seed(0)
+        monkeypatch.setattr(
+            "workbench.media.evaluate.ask", lambda *args, **more: answers(*args, **more | options)
+        )
+        return measure_interleaved(STUDIO, album, digits, judge, generator, guidance=1.0)
+
+    monkeypatch.setattr(
+        "workbench.media.evaluate.captions", lambda studio, codes: ["a bold six"] * len(codes)
+    )
+    monkeypatch.setattr("workbench.media.evaluate.text_of", lambda studio, answer: v.text(answer[0]))
+    monkeypatch.setattr("workbench.media.evaluate.frames_of", lambda studio, answer: answer[1])
+    best = measured()
+    assert asked[0] == [f"this is {name} after" for name in album.names]
+    assert asked[1] == ["this is a bold six after"] * 40
+    assert best["told_whole"] == best["told_words"] == best["told_style"] == 1 and best["told_drawn"] > 0.9
+    # Read as a six each time, the next is a seven: right for the sixes alone.
+    sixes = (digits.test.labels == 6) & digits.test.is_bold
+    assert best["read_words"] == pytest.approx(float(sixes.float().mean()))
+    wrong = measured(step=2)
+    assert wrong["told_words"] == 0 and wrong["told_drawn"] < 0.1 and wrong["told_whole"] == 1
+    monkeypatch.setattr("workbench.media.evaluate.frames_of", lambda studio, answer: None)
+    assert measured()["told_drawn"] == measured()["told_style"] == measured()["told_whole"] == 0
+
+
+def test_an_eye_that_sees_is_told_from_one_that_does_not(monkeypatch):
+    album = Album(few_digits().test, STUDIO.tokenizer)
+    assert measure_eye(STUDIO, album)["eye_digit"] < 0.4
+    monkeypatch.setattr("workbench.media.evaluate.captions_by_eye", lambda *_: album.names)
+    assert measure_eye(STUDIO, album) == {"eye_digit": 1.0, "eye_whole_caption": 1.0}
 
 
 def few_digits():
@@ -100,15 +165,17 @@ def test_a_study_is_recorded_resumed_and_not_mixed(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "load_split", few_digits)
     recipe = MediaRecipe(
         tokenizer_steps=3, photographs=0.0, steps=2, rows=2, mixture=dict(count=60), polish_steps=2,
-        polish=dict(count=60), twin_steps=2,
+        polish=dict(count=60), polish_rounds=2, twin_steps=2, eye_alone_steps=2, eye_steps=2,
     )  # fmt: skip
     record = tmp_path / "record.json"
     study.run_study(tmp_path, [0], record, recipe)
     first = study.read_study(record)
     assert [run["seed"] for run in first["runs"]] == [0]
     assert set(first["runs"][0]["pictures"]) == {"1.0", "2.0"}
-    parts = {f"{part}_s" for part in ("tokenizer", "backbone", "model", "twin")}
+    parts = {f"{part}_s" for part in ("tokenizer", "backbone", "model", "model-2", "eye", "twin")}
     assert set(first["runs"][0]["seconds"]) == parts
+    assert first["runs"][0]["text_by_round"][-1] == pytest.approx(first["runs"][0]["text"]["text_right"])
+    assert len(first["runs"][0]["text_by_round"]) == 2
     assert first["recipe"]["steps"] == 2 and 0 <= first["runs"][0]["text"]["text_right"] <= 1
 
     # Another process may have been quicker: seeds come in order, and none is lost or done twice.

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import affine_transform
 from sklearn.datasets import load_digits
 
-from workbench.media.data import DIRECTIONS, N_TEST, SPEEDS, load_split, move, photograph_crops
+from workbench.media.data import DIRECTIONS, N_TEST, SPEEDS, load_split, move, photograph_crops, turned
 
 SPLIT = load_split()
 
@@ -58,6 +59,22 @@ def test_every_frame_holds_the_whole_digit_at_the_place_a_loop_puts_it(direction
 def test_an_unknown_direction_is_named_with_those_there_are():
     with pytest.raises(ValueError, match=r"'sideways'.*left.*right"):
         move(SPLIT.test.pixels[:1], "sideways", "slowly")
+
+
+def test_each_picture_is_turned_on_its_own_as_scipy_turns_it():
+    pixels = SPLIT.test.pixels[:7]
+    found = turned(pixels, torch.Generator().manual_seed(5))
+    angles, right, down = (torch.rand(3, 7, generator=torch.Generator().manual_seed(5)) * 2 - 1).numpy()
+    for picture, one, angle, dx, dy in zip(pixels, found, np.radians(12) * angles, right, down, strict=True):
+        way = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        middle = np.array([3.5, 3.5])
+        expected = affine_transform(
+            picture.numpy() + 1, way, middle - way @ middle + [dy, dx], order=1, mode="grid-constant"
+        )
+        np.testing.assert_allclose(one.numpy() + 1, expected, atol=1e-5)
+    # Ink that leaves at the border apart, a picture weighs what it did.
+    ink = (turned(SPLIT.test.pixels, torch.Generator().manual_seed(0)) - SPLIT.test.pixels).mean(dim=(1, 2))
+    assert ink.abs().median() < 0.04
 
 
 def test_crops_are_of_the_photographs_and_the_seed_chooses_them():

@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 
 from workbench.media.data import Pictures, load_split
-from workbench.media.eye import Eye, captions_by_eye, fit_eye
+from workbench.media.eye import Eye, captions_by_eye, fit_alone, fit_eye
 from workbench.media.losses import losses
 from workbench.media.studio import Studio
 from workbench.media.tasks import Album, Document, documents
@@ -59,15 +61,40 @@ def test_the_model_reads_the_span_and_nothing_else_of_the_picture(rand):
     assert torch.equal(STUDIO.model(ids), plain)
 
 
-def test_the_eye_learns_and_the_model_does_not():
+def test_before_the_model_the_projector_learns_and_all_else_rests():
     eye = Eye.fresh(STUDIO.model, 0)
-    before = {name: x.clone() for name, x in STUDIO.model.state_dict().items()}
+    model, encoder = ({k: x.clone() for k, x in part.state_dict().items()} for part in (STUDIO.model, eye))
     rows = list(fit_eye(eye, STUDIO.model, few(20), steps=12))
     assert rows[-1]["loss"] < rows[0]["loss"] - 0.3
-    assert all(torch.equal(x, before[name]) for name, x in STUDIO.model.state_dict().items())
-    assert all(p.requires_grad for p in STUDIO.model.parameters())
+    assert all(torch.equal(x, model[name]) for name, x in STUDIO.model.state_dict().items())
+    moved = {name for name, x in eye.state_dict().items() if not torch.equal(x, encoder[name])}
+    assert moved == {
+        name for name in encoder if name.startswith(("marks", "encoder.norm.", "encoder.projector."))
+    }
+    assert all(p.requires_grad for part in (STUDIO.model, eye) for p in part.parameters())
     said = captions_by_eye(eye, STUDIO.model, DIGITS.test.pixels[:3])
     assert len(said) == 3 and all(isinstance(text, str) for text in said)
+
+
+def test_alone_the_eye_learns_to_tell_pictures_apart():
+    eye, pictures = Eye.fresh(STUDIO.model, 0), few(60)
+    chance = math.log(
+        len({(int(a), bool(b)) for a, b in zip(pictures.labels, pictures.is_bold, strict=True)})
+    )
+    rows = list(fit_alone(eye, pictures, steps=120, seed=1))
+    assert rows[0]["loss"] > 0.8 * chance and rows[-1]["loss"] < 0.5 * chance
+    assert not eye.training
+    # Whatever else it is, it is a function of the seed.
+    again = Eye.fresh(STUDIO.model, 0)
+    list(fit_alone(again, pictures, steps=120, seed=1))
+    assert all(torch.equal(a, b) for a, b in zip(eye.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("steps", [1, 10])
+def test_any_number_of_steps_trains_the_eye(steps):
+    eye = Eye.fresh(STUDIO.model, 0)
+    for rows in (fit_alone(eye, few(20), steps), fit_eye(eye, STUDIO.model, few(20), steps)):
+        assert [row["step"] for row in rows] == list(range(1, steps + 1))
 
 
 def test_losses_by_modality_are_those_of_a_loop():

@@ -128,3 +128,10 @@ def test_training_teaches_pictures_and_videos_alike(quantiser):
     rows = list(fit_tokenizer(tokenizer, PICTURES, steps=150, photographs=0.1))
     assert len(rows) == 150 and not tokenizer.training
     assert all(after > was + 4 for after, was in zip(quality(), before, strict=True))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 11])
+def test_any_number_of_steps_trains(steps):
+    rows = list(fit_tokenizer(fresh(width=8), PICTURES, steps))
+    assert [row["step"] for row in rows] == list(range(1, steps + 1))
+    assert all(row["loss"] > 0 for row in rows)

@@ -53,9 +53,9 @@ def ask(
 
 
 def text_of(studio: Studio, answer: Sequence[int]) -> str:
-    """The words of an answer."""
+    """The words of an answer, without its pictures."""
     v = studio.vocabulary
-    return v.text([token for token in answer if token != v.eos])
+    return v.text([token for token in answer if v.is_word(token)])
 
 
 def frames_of(studio: Studio, answer: Sequence[int]) -> Tensor | None:

@@ -7,6 +7,7 @@ it, so no test video holds a digit that was trained on.
 Axes: b pictures, t frames, y and x pixels. Values run from -1 (black) to 1 (white).
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -102,6 +103,21 @@ def shifted(pixels: Tensor, generator: torch.Generator) -> Tensor:
     dy, dx = torch.randint(0, 3, (2,), generator=generator).tolist()
     height, width = pixels.shape[1:]
     return F.pad(pixels, (1, 1, 1, 1), value=-1.0)[:, dy : dy + height, dx : dx + width]
+
+
+def turned(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Each picture turned by up to 12 degrees and moved by up to a pixel, on its own: (b, y, x) -> same.
+
+    Ink stays nearly as it was, and so does what is bold; black comes in.
+    """
+    b, height, width = pixels.shape
+    angle, right, down = torch.rand(3, b, generator=generator) * 2 - 1
+    cos, sin = (angle * math.radians(12)).cos(), (angle * math.radians(12)).sin()
+    # affine_grid measures in half sides.
+    rows = [cos, -sin, 2 * right / width], [sin, cos, 2 * down / height]
+    way = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=1)
+    grid = F.affine_grid(way, [b, 1, height, width], align_corners=False)
+    return F.grid_sample(pixels[:, None] + 1, grid, align_corners=False)[:, 0] - 1
 
 
 def photograph_crops(n: int, size: int, seed: int = 0) -> Tensor:

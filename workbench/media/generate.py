@@ -2,8 +2,8 @@
 
     logits = without + guidance · (with - without)
 
-where `with` has read the request and `without` the same document with nulls in place of its words. Guidance
-acts on codes only; 1 reads the request once, 0 never.
+where `with` has read the request and `without` the same document with nulls in place of its words, those that
+it wrote itself included. Guidance acts on codes only; 1 reads the request once, 0 never.
 
 Axes: b rows, v vocabulary.
 """
@@ -92,8 +92,8 @@ def stream(
         raise ValueError(f"write: got guidance={guidance}; needs 0 or more; 1.5 to 2 serves best")
     with_, without = [list(r.ids) for r in requests], [list(r.unasked) for r in requests]
     known = without if guidance == 0 else with_ if guidance == 1 else with_ + without
-    n, past = len(requests), [list[int]() for _ in known]
-    machines = [Grammar(model.vocabulary, ids) for ids in with_]
+    n, past, v = len(requests), [list[int]() for _ in known], model.vocabulary
+    machines = [Grammar(v, ids) for ids in with_]
     cache = model.new_cache(len(known), max(map(len, known)) + max_new_tokens)
     uniforms = RowUniforms(sampling, generator, n, model.device)
     unread = known
@@ -114,7 +114,9 @@ def stream(
         if all(machine.is_done for machine in machines):
             return
         past = [a + b for a, b in zip(past, unread, strict=True)]
-        unread = [[] if token is None else [token] for token in tokens] * (len(known) // n)
+        said = [[] if token is None else [token] for token in tokens]
+        unsaid = [[v.null if v.is_word(token) else token for token in row] for row in said]
+        unread = said if guidance in (0, 1) else said + unsaid
 
 
 def guided(with_: Tensor, without: Tensor, guidance: float) -> Tensor:

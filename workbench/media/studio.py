@@ -1,7 +1,7 @@
-"""Tokenizer and model together: what draws, films, reads and watches. And the recipe that trains both.
+"""Tokenizer, model and eye together: what draws, films, reads and watches. And the recipe that trains them.
 
-First the tokenizer, then, with it held fixed, one V4 on one mixture of all tasks by the training loop of
-pre-training.
+First the tokenizer; then, with it held fixed, one V4 on one mixture of all tasks by the training loop of
+pre-training; last, before that V4 as it is, the eye, which is V4.1's way of reading.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from workbench.media.data import Pictures
+from workbench.media.eye import Eye, fit_alone, fit_eye
 from workbench.media.fit_tokenizer import fit_tokenizer
 from workbench.media.model import CODE_WEIGHT, MediaModel
 from workbench.media.quantisers import FSQ
@@ -32,12 +33,14 @@ POLISH = dict(draw=1600, film=400, read=600, watch=150, animate=150, next=150, c
 
 @dataclass(frozen=True)
 class MediaRecipe:
-    """How long, and on what: the tokenizer, the backbone, and a short last part with more text in it.
+    """How long, and on what: the tokenizer, the backbone, a short last part with more text in it, the eye.
 
     Args:
         mixture: documents of each task that are written once and then read in turn.
         photographs: share of the tokenizer's steps on photographs.
         polish: documents of the last part; its rate falls from polish_rate on.
+        text_goal: the last part comes again, at most polish_rounds times in all, until this share of the
+            sentences is finished rightly. All of them are trained on, so nothing held out decides.
     """
 
     tokenizer_steps: int = 2500
@@ -49,9 +52,13 @@ class MediaRecipe:
     code_weight: float = CODE_WEIGHT
     mixture: Mapping[str, int] = field(default_factory=lambda: dict(MIXTURE))
     polish_steps: int = 170
+    polish_rounds: int = 3
+    text_goal: float = 0.99
     polish_rate: float = 1.5e-3
     polish: Mapping[str, int] = field(default_factory=lambda: dict(POLISH))
     twin_steps: int = 260
+    eye_alone_steps: int = 2500
+    eye_steps: int = 300
 
     @property
     def loop(self) -> Recipe:
@@ -74,15 +81,16 @@ class MediaRecipe:
 
 @dataclass(frozen=True)
 class Studio:
-    """A tokenizer and a model that share a vocabulary."""
+    """A tokenizer and a model that share a vocabulary, and an eye for that model."""
 
     tokenizer: MediaTokenizer
     model: MediaModel
     vocabulary: Vocabulary
+    eye: Eye
 
     @staticmethod
     def fresh(seed: int, code_weight: float = CODE_WEIGHT) -> "Studio":
-        """Both with first weights that the seed draws."""
+        """All with first weights that the seed draws."""
         quantiser = FSQ(LEVELS)
         vocabulary = Vocabulary(quantiser.n_codes)
         with torch.random.fork_rng(devices=[]):
@@ -90,12 +98,17 @@ class Studio:
             tokenizer = MediaTokenizer(quantiser)
         generator = torch.Generator().manual_seed(seed)
         model = MediaModel(vocabulary, quantiser, generator=generator, code_weight=code_weight)
-        return Studio(tokenizer.eval(), model.eval(), vocabulary)
+        return Studio(tokenizer.eval(), model.eval(), vocabulary, Eye.fresh(model, seed))
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """What is trained, by name."""
+        return {"tokenizer": self.tokenizer, "model": self.model, "eye": self.eye}
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-        """Write both as safetensors into a folder; weights in another dtype come back rounded to it."""
+        """Write all parts as safetensors into a folder; weights in another dtype come back rounded to it."""
         folder.mkdir(parents=True, exist_ok=True)
-        for part, module in (("tokenizer", self.tokenizer), ("model", self.model)):
+        for part, module in self.parts.items():
             state = {
                 name: (x.to(dtype) if x.is_floating_point() else x).contiguous()
                 for name, x in module.state_dict().items()
@@ -110,13 +123,12 @@ class Studio:
             ValueError: the folder lacks a file.
         """
         studio = Studio.fresh(0)
-        parts: dict[str, nn.Module] = {"tokenizer": studio.tokenizer, "model": studio.model}
-        for part, module in parts.items():
+        for part, module in studio.parts.items():
             path = folder / f"{part}.safetensors"
             if not path.is_file():
                 raise ValueError(
-                    f"Studio.load: {folder} has no {path.name}; needs what Studio.save wrote; train one with "
-                    f"train_studio and save it there"
+                    f"Studio.load: {folder} has no {path.name}; needs what Studio.save wrote; save a "
+                    f"trained one there"
                 )
             module.load_state_dict(load_file(path))
         return studio
@@ -156,3 +168,11 @@ def train_backbone(
         checkpoint_every=50,
     )
     studio.model.eval()
+
+
+def train_eye(
+    studio: Studio, pictures: Pictures, recipe: MediaRecipe, seed: int
+) -> Iterator[dict[str, float]]:
+    """The last part: the eye, alone and then before the model as it is. Rows of {"step", "loss"} of both."""
+    yield from fit_alone(studio.eye, pictures, recipe.eye_alone_steps, seed=seed)
+    yield from fit_eye(studio.eye, studio.model, pictures, recipe.eye_steps, seed=seed)

@@ -1,4 +1,4 @@
-"""Tokenizer and backbone trained from scratch and measured whole, in some seeds: a recorded study.
+"""Tokenizer, backbone and eye trained from scratch and measured whole, in some seeds: a recorded study.
 
     python -m workbench.media.study --seeds 0 1 2 --folder build/media
 
@@ -26,6 +26,8 @@ from workbench.media.data import Digits, load_split
 from workbench.media.evaluate import (
     floors,
     measure_animation,
+    measure_eye,
+    measure_interleaved,
     measure_losses,
     measure_pictures,
     measure_reading,
@@ -36,7 +38,7 @@ from workbench.media.evaluate import (
 )
 from workbench.media.generate import CAREFUL, WARM
 from workbench.media.judge import Judge, train_judge
-from workbench.media.studio import MediaRecipe, Studio, train_backbone, train_tokenizer
+from workbench.media.studio import MediaRecipe, Studio, train_backbone, train_eye, train_tokenizer
 from workbench.media.tasks import Album
 from workbench.model.sampling import Sampling
 
@@ -53,17 +55,19 @@ def read_study(path: Path = RECORD) -> dict[str, Any]:
 
 
 def read_studio(path: Path = RECORD) -> Studio:
-    """The trained tokenizer and model of the record's seed 0, in half precision as they were measured."""
+    """What was trained in the record's seed 0, in half precision as it was measured."""
     return Studio.load(path.with_suffix(""))
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a seed gives: a studio, and a twin that read text alone; seconds of one core by part."""
+    """What a seed gives: a studio, and a twin that read text alone; seconds of one core by part; the share
+    of sentences finished rightly after each round of the last part."""
 
     studio: Studio
     twin: Studio
     seconds: dict[str, float]
+    text_by_round: list[float]
 
 
 def measures(
@@ -73,12 +77,15 @@ def measures(
     studio = trained.studio
     album, wishes = Album(digits.test, studio.tokenizer), video_wishes()
 
+    def generator() -> torch.Generator:
+        return torch.Generator().manual_seed(seed)
+
     def draw(guidance: float, sampling: Sampling) -> Any:
-        g = torch.Generator().manual_seed(seed)
+        g = generator()
         return measure_pictures(studio, digits, judge, g, guidance=guidance, n_each=n_each, sampling=sampling)
 
     def film(guidance: float, sampling: Sampling) -> Any:
-        g = torch.Generator().manual_seed(seed)
+        g = generator()
         return measure_videos(studio, judge, g, guidance=guidance, wishes=wishes, sampling=sampling)
 
     ways = {str(guidance): (guidance, CAREFUL) for guidance in GUIDANCES} | {"unfiltered": (CHOSEN, WARM)}
@@ -87,6 +94,10 @@ def measures(
         **{f"pictures {name}": partial(draw, *way) for name, way in ways.items()},
         **{f"videos {name}": partial(film, *way) for name, way in ways.items()},
         "reading": lambda: measure_reading(studio, album, len(album)),
+        "reading_by_eye": lambda: measure_eye(studio, album),
+        "interleaved": lambda: measure_interleaved(
+            studio, album, digits, judge, generator(), guidance=CHOSEN
+        ),
         "animation": lambda: measure_animation(studio, album, digits.test, judge, 160),
         "text": lambda: measure_text(studio),
         "text_of_twin": lambda: measure_text(trained.twin),
@@ -116,12 +127,20 @@ def train_seed(seed: int, folder: Path, recipe: MediaRecipe, digits: Digits) -> 
     folder.mkdir(parents=True, exist_ok=True)
     spent, studio = _Spent(folder), Studio.fresh(seed, recipe.code_weight)
     spent.train("tokenizer", studio.tokenizer, train_tokenizer(studio, digits.train, recipe, seed))
-    for name, part in (("backbone", recipe), ("model", recipe.last_part)):
-        steps = train_backbone(studio, digits.train, part, seed, folder / f"{name}-checkpoints")
+    steps = train_backbone(studio, digits.train, recipe, seed, folder / "backbone-checkpoints")
+    spent.train("backbone", studio.model, steps)
+    text = list[float]()
+    while len(text) < recipe.polish_rounds and (not text or text[-1] < recipe.text_goal):
+        name = f"model-{len(text) + 1}" if text else "model"
+        checkpoints = folder / f"{name}-checkpoints"
+        documents_seed = seed + 100 * len(text)
+        steps = train_backbone(studio, digits.train, recipe.last_part, documents_seed, checkpoints)
         spent.train(name, studio.model, steps)
+        text.append(measure_text(studio)["text_right"])
+    spent.train("eye", studio.eye, train_eye(studio, digits.train, recipe, seed))
     twin = replace(Studio.fresh(seed, recipe.code_weight), tokenizer=studio.tokenizer)
     spent.train("twin", twin.model, train_backbone(twin, digits.train, recipe.text_alone, seed))
-    return Trained(studio, twin, spent.seconds)
+    return Trained(studio, twin, spent.seconds, text)
 
 
 class _Spent:
@@ -175,7 +194,8 @@ def run_study(
             found = replace(found, studio=Studio.load(path.with_suffix("")))
         numbers = measure(measures(found, digits, judge, seed), folder / f"seed{seed}" / "measured.json")
         # Read again: another process may have added its seed meanwhile.
-        runs = [*_kept_runs(path, study), {"seed": seed, "seconds": found.seconds, **numbers}]
+        run = {"seed": seed, "seconds": found.seconds, "text_by_round": found.text_by_round, **numbers}
+        runs = [*_kept_runs(path, study), run]
         study["runs"] = sorted(runs, key=lambda run: run["seed"])
         write_whole(path, json.dumps(study, indent=1) + "\n")
 

@@ -77,6 +77,9 @@ class Vocabulary:
     def name(self, token: int) -> str:
         return self.names[token] if token < self.first_code else f"<code {token - self.first_code}>"
 
+    def is_word(self, token: int) -> bool:
+        return len(MARKERS) <= token < self.first_size
+
     def begin(self, header: Header, at: int) -> list[int]:
         """What stands before the codes of a picture or video that begins at position `at`.
 

@@ -113,10 +113,10 @@ def guidance_figure(rows: Sequence[Row], levels: Sequence[Row], title: str) -> g
             y=level["value"],
             line={"color": GRAY, "dash": "dot", "width": 1.5},
             annotation={"text": level["name"], "xanchor": "left"},
-            annotation_position="bottom left",
+            annotation_position="top left",
         )
     figure.update_xaxes(title="guidance (1 = the plain model)")
-    figure.update_yaxes(title="right (share)", range=[0, 1.03])
+    figure.update_yaxes(title="right (share)", range=[0, 1.1])
     return figure.update_layout(template="workbench", title=title)
 
 

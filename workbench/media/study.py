@@ -2,9 +2,9 @@
 
     python -m workbench.media.study --seeds 0 1 2 --folder build/media
 
-Each seed takes about 20 minutes of one core; processes with a seed each may share a record. A run that was
+Each seed takes 20 to 27 minutes of one core; processes with a seed each may share a record. A run that was
 broken off goes on from its last checkpoint. The judge whose numbers are recorded judged nothing before:
-settings were tried out with another.
+settings were tried out with another, the eye's on training digits set aside.
 """
 
 import argparse

@@ -19,8 +19,7 @@ class RLRecipe:
         questions, group_size: of a step; group_size answers to each question.
         minibatches: updates a step; with more than one, the later ones follow samples of older weights.
         rate: reached after `warmup_steps`. Above 3e-4 AdamW takes a small policy apart.
-        optimizer: AdamW, or Muon for the matrices: at the same rate it moves a small policy further and
-            spoils less of what it can do.
+        optimizer: AdamW, or Muon for the matrices, which moves a small policy further before it falls apart.
         old: what ratios are measured against: "trainer", the training forward before the step's updates,
             or "sampler", the probabilities noted while sampling (V3.2).
         renew_reference: every so many steps the reference becomes the policy (R1: 400).

@@ -41,6 +41,28 @@ def test_one_by_one_prompts_wait_as_in_a_queue_with_one_server():
     assert outcome.prefill_busy == pytest.approx(rho, rel=0.02)
 
 
+@pytest.mark.parametrize("load", [0.4, 1.0, 1.25])
+def test_prompts_by_the_clock_wait_only_above_capacity(load):
+    """D/D/1: nobody waits up to ρ = 1; beyond, each waits longer than the one before by s (1 − 1/ρ)."""
+    service, n = 0.1, 200
+    arrival = np.arange(n) * service / load
+    pool = Pool(LinearPace(pass_token_s=service / 100), chunk_tokens=100)
+    outcome = simulate(trace(arrival, np.full(n, 100), np.ones(n)), Deployment(pool))
+    wait = np.arange(n) * max(service - service / load, 0.0)
+    np.testing.assert_allclose(outcome.ttft_s, service + wait, atol=1e-9)
+
+
+def test_at_an_infinite_rate_all_come_at_once_and_are_served_in_turn():
+    requests = draw(Traffic(math.inf, Lengths(100), Lengths(1)), 50, 0)
+    assert (requests.arrival_s == 0).all()
+    pool = Pool(LinearPace(pass_token_s=1e-3), chunk_tokens=100)
+    outcome = simulate(requests, Deployment(pool))
+    np.testing.assert_allclose(np.sort(outcome.ttft_s), 0.1 * np.arange(1, 51))
+    assert outcome.prefill_busy == pytest.approx(1.0)
+    with pytest.raises(ValueError, match=r"Traffic: rate_per_s is 0; it must be at least"):
+        Traffic(0, Lengths(1), Lengths(1))
+
+
 def test_prompts_of_two_lengths_wait_by_the_second_moment():
     """M/G/1 (Pollaczek and Khinchine): wait = λ E[s²] / 2 (1 − ρ)."""
     random = np.random.default_rng(6)

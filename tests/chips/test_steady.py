@@ -7,10 +7,11 @@ import pytest
 from workbench.chips.steady import Load, colocated, disaggregated
 
 
-def walked(users, answer_tokens, tokens_per_step, step_s, pass_s, most_running, seconds):
+def walked(users, answer_tokens, tokens_per_step, step_s, pass_s, most_running, seconds, groups=0):
     """A closed loop of users, walked step by step: prompts go first, then one decoding step of all who run.
 
-    Answers begin at random ages, so that they do not end together. Returns (time per token, tokens a second).
+    groups: of so many, those that got no prompt decode in the pass; 1: everybody does. Answers begin at
+    random ages, so that they do not end together. Returns (time per token, tokens a second).
     """
     rand = random.Random(3)
     left = [rand.uniform(0, answer_tokens) for _ in range(min(users, most_running))]
@@ -20,10 +21,18 @@ def walked(users, answer_tokens, tokens_per_step, step_s, pass_s, most_running, 
         fresh = min(waiting, free)
         if fresh:
             spent = pass_s(fresh)
+            spent = max(spent, step_s(len(left))) if groups else spent
             now += spent
             token_time += spent * len(left)
-            left += [answer_tokens] * fresh
-            waiting -= fresh
+            busy = rand.sample(range(groups), min(fresh, groups)) if groups > 1 else []
+            rides = [groups > 0 and rand.randrange(groups) not in busy for _ in left]
+            tokens += tokens_per_step * sum(rides)
+            left = [n - tokens_per_step * is_on for n, is_on in zip(left, rides, strict=True)]
+            ended = sum(n <= 0 for n in left)
+            left = [n for n in left if n > 0] + [answer_tokens] * fresh
+            waiting += ended - fresh
+            if ended:
+                continue  # prompts go first
         spent = step_s(len(left))
         now += spent
         token_time += spent * len(left)
@@ -53,6 +62,20 @@ def test_a_shared_engine_behaves_as_when_walked_step_by_step(users, answer, yiel
     tpot, rate = walked(users, answer, yield_, step_s, pass_s, most, seconds=400)
     assert found.tpot_s == pytest.approx(tpot, rel=0.12)
     assert found.output_tokens_per_s == pytest.approx(rate, rel=0.12)
+
+
+@pytest.mark.parametrize("groups", [1, 4, 8])
+@pytest.mark.parametrize(("users", "answer"), [(16, 400), (64, 300), (120, 300)])
+def test_whoever_decodes_in_a_prefill_pass_has_a_step_less_to_wait_for(users, answer, groups):
+    def riding(prompts):
+        return 1.0 if groups == 1 else max(1 - prompts / groups, 0.0)
+
+    load = Load(users, 1000, answer)
+    found = colocated(load, step_s, 1.0, pass_s, 8, 999, riding=riding)
+    tpot, rate = walked(users, answer, 1.0, step_s, pass_s, 999, seconds=400, groups=groups)
+    assert found.tpot_s == pytest.approx(tpot, rel=0.12)
+    assert found.output_tokens_per_s == pytest.approx(rate, rel=0.12)
+    assert found.tpot_s < colocated(load, step_s, 1.0, pass_s, 8, 999).tpot_s
 
 
 def test_waiting_for_full_passes_costs_less_time_a_token():

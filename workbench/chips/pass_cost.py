@@ -22,10 +22,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from workbench.accounting.routing import experts_touched
 from workbench.chips.clusters import Cluster
 from workbench.chips.collectives import NOTHING, Seconds
 from workbench.chips.engines import Engine
+from workbench.chips.expert_load import expert_load, loaded
 from workbench.chips.kernels import Calibration, KernelTime, kernel_times
 from workbench.chips.mapping import Exchange, Mapping, exchanges
 from workbench.chips.operations import Operation, operations
@@ -211,9 +211,9 @@ def pass_cost(
         # A training step has micro-batches to pair; a serving pass must cut its batch in two.
         passes, workload = 2, workload.replace(batch=workload.batch / 2)
     work = precision.apply(_operations(config, workload, mapping.shard(config, stage)))
-    rows, experts = _expert_load(config, workload, mapping, busy_groups)
+    rows, experts = expert_load(config, workload, mapping, busy_groups)
     if rows != 1 or busy_groups != 1:
-        work = [_loaded(o, rows, experts) if o.name in (*_STAGES, "dispatch") else o for o in work]
+        work = [loaded(o, rows, experts) if o.name in (*_STAGES, "dispatch") else o for o in work]
     times = kernel_times(work, cluster.chip, calibration=calibration)
     chunked = workload.phase == "prefill" and workload.chunk_tokens is not None
     sent = exchanges(config, workload, mapping, topology or topology_of(cluster), stage=stage)
@@ -286,52 +286,3 @@ def _draft_layers(config: ModelConfig, workload: Workload) -> float:
     """Layers of the MTP block that a decoding pass runs besides."""
     is_drafting = config.num_nextn_predict_layers and workload.phase == "decode"
     return float(workload.draft_tokens if is_drafting else 0)
-
-
-def _expert_load(
-    config: ModelConfig, workload: Workload, mapping: Mapping, busy_groups: float
-) -> tuple[float, Size]:
-    """Rows that reach the busiest rank, and experts it touches, over those of an even, full stage."""
-    is_even = busy_groups == 1 and not mapping.routing_skew
-    if is_even or not config.num_experts_per_tok or not config.n_routed_experts:
-        return mapping.expert_imbalance * busy_groups, 1.0
-    tokens = (
-        workload.batch * workload.tokens_computed * max(mapping.ep * mapping.moe_tp / mapping.attention_tp, 1)
-    )
-    even = experts_touched(tokens, config.n_routed_experts, config.num_experts_per_tok)
-    skewed = skewed_experts_touched(
-        tokens * busy_groups, config.n_routed_experts, config.num_experts_per_tok, mapping.routing_skew
-    )
-    return mapping.expert_imbalance * busy_groups, skewed / even
-
-
-def skewed_experts_touched(n_tokens: Size, n_experts: int, topk: int, skew: float) -> Size:
-    """Distinct experts that a batch visits when some are more popular than others.
-
-    Popularity is log-normal with mean 1 and standard deviation `skew` of its logarithm; 0 is
-    accounting.experts_touched. An expert that x times as many tokens choose is missed by all with
-    probability (1 − k/E)^(n·x).
-    """
-    if not skew:
-        return experts_touched(n_tokens, n_experts, topk)
-    popularity = np.exp(skew * _NODES - skew**2 / 2)
-    miss = 1 - topk / n_experts
-    n = np.asarray(n_tokens, dtype=np.float64)[..., None]
-    touched = n_experts * (1 - (_WEIGHTS * miss ** (n * popularity)).sum(-1))
-    # A token's own k choices are distinct whatever their popularity.
-    return np.maximum(touched, np.minimum(topk, n_experts * 1.0))
-
-
-# Gauss-Hermite nodes and weights of a standard normal variable.
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
-
-
-def _loaded(o: Operation, rows: float, experts: Size) -> Operation:
-    """Expert work with more or fewer rows and experts."""
-    is_grouped = o.kind == "grouped_gemm"
-    return o.replace(
-        batch=o.batch * experts if is_grouped else o.batch, m=o.m * rows / experts if is_grouped else o.m,
-        flop=o.flop * rows, vector_flop=o.vector_flop * rows, weight_bytes=o.weight_bytes * experts,
-        read_bytes=o.read_bytes * rows, write_bytes=o.write_bytes * rows,
-    )  # fmt: skip

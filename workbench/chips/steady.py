@@ -4,10 +4,13 @@ Prefill and decoding on the same chips take turns. While a reader waits for O to
 decoding steps (A tokens a step) and, since every other user's request begins once in that time, all their
 prefills:
 
-    TPOT = step(B) / A + (B − 1) · pass(n) / n / O
+    TPOT = ((O / A − ρ P) · step(B) + P · pass(n)) / O        with P = (B − 1) / n passes
 
-with n prompts in a prefill pass, for B requests that decode at once. On separate pools the second term is
-gone, and the slower pool sets the throughput. Users beyond what memory or the engine admits wait in a queue.
+with n prompts in a prefill pass, for B requests that decode at once. A share ρ of them get a token in the
+pass all the same: all of them where an engine puts prompts and tokens into one batch, those of the groups
+without a prompt where data-parallel groups choose for themselves, none elsewhere. On separate pools there
+are no passes, and the slower pool sets the throughput. Users beyond what memory or the engine admits wait in
+a queue.
 
 The state is a fixed point, found by iteration; for a distribution of times see the request simulator.
 """
@@ -71,6 +74,7 @@ def colocated(
     most_running: float,
     *,
     waits_for_prompts: bool = False,
+    riding: Callable[[float], float] = lambda prompts: 0.0,
 ) -> Steady:
     """Prefill and decoding take turns on the same chips.
 
@@ -81,7 +85,7 @@ def colocated(
 
     step_s: seconds of a decoding step for so many running requests; pass_s: seconds of a prefill pass over
     so many prompts, of which it holds at most most_prompts; most_running: what memory and the engine's own
-    limits admit.
+    limits admit; riding: the share of the running requests that decode in a pass over so many prompts.
 
     Raises:
         ValueError: not even one request can run.
@@ -97,8 +101,11 @@ def colocated(
     running, tpot = min(load.users, most_running), 0.0
     prompts = 1.0
     for _ in range(_ROUNDS):
-        prefill_s = pass_s(prompts) / prompts
-        life = answer * step_s(running) + max(running - 1, 0.0) * prefill_s
+        share, step = riding(prompts), step_s(running)
+        # Whoever rides along is not slower than in a step of his own.
+        prefill_s = max(pass_s(prompts), step if share else 0.0) / prompts
+        passes = max(running - 1, 0.0) / prompts
+        life = max(answer - share * passes, 0.0) * step + passes * prefill_s * prompts
         tpot = life / load.output_tokens
         # A user who waits for his own prefill does not decode.
         decoding = load.users * life / (life + prefill_s)

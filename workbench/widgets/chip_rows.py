@@ -22,12 +22,12 @@ SHOWN = {
 # The experts of a layer lie on so many devices; those of one device are what its kernels multiply.
 EXPERT_RANKS = 32
 TRACED = {
-    "q_b_proj": "a V4 GEMM: q_b_proj",
+    "q_b_proj": "A V4 GEMM: q_b_proj",
     "core": "CSA: attention over the chosen entries",
     "index scores": "CSA: index scores",
     "attn_hc weights": "mHC: mixing weights",
     "attn_hc expand": "mHC: back into four streams",
-    "experts gate_up": "routed experts, gate and up",
+    "experts gate_up": "Routed experts, gate and up",
 }
 Row = dict[str, Any]
 

@@ -14,10 +14,9 @@ import numpy as np
 
 from workbench.chips.kernels.constants import Params
 from workbench.chips.kernels.machine import Machine
-from workbench.chips.kernels.tiles import TileCost, Tilings, Work
+from workbench.chips.kernels.tiles import GRAIN, TileCost, Tilings, Work
 
 KEYS_PER_STEP = 64.0
-GRAIN = 16.0
 
 
 def attention_cost(

@@ -13,13 +13,12 @@ import numpy as np
 
 from workbench.chips.kernels.constants import Params
 from workbench.chips.kernels.machine import Machine
-from workbench.chips.kernels.tiles import TileCost, Tilings, Work, cut
+from workbench.chips.kernels.tiles import GRAIN, TileCost, Tilings, Work, cut
 
 ENGINES = {"load": "global load", "feed": "LDS", "compute": "MFMA", "vector": "VALU", "store": "store"}
 GEMM = Tilings.of([(64, 64), (64, 128), (128, 128), (128, 256), (256, 128)], (1, 2, 4, 8))
 ATTENTION = Tilings.of([(64, 64), (128, 64)], (1, 2, 4, 8, 16, 32))
 STEP_BYTES = 128.0
-GRAIN = 16.0
 LDS_BYTES_PER_CYCLE = 128.0
 READS_OF_OPERAND = 2.0  # four SIMDs in two rows and two columns
 

@@ -17,12 +17,11 @@ import numpy as np
 
 from workbench.chips.kernels.constants import Params
 from workbench.chips.kernels.machine import Machine
-from workbench.chips.kernels.tiles import TileCost, Tilings, Work, cut
+from workbench.chips.kernels.tiles import GRAIN, TileCost, Tilings, Work, cut
 
 ENGINES = {"load": "MTE2", "feed": "MTE1", "compute": "cube", "vector": "vector", "store": "FIXPIPE"}
 GEMM = Tilings.of([(16, 256), (64, 128), (128, 128), (128, 256), (256, 128)], (1, 2, 4, 8))
 ATTENTION = Tilings.of([(64, 128), (128, 128)], (1, 2, 4, 8, 16, 32))
-FRACTAL = 16.0  # every side of a block is a multiple of the cube's
 FEED_BYTES_PER_CYCLE = 256.0  # L1 to L0A and L0B together; assumed, see calibration.json
 # Bytes a score takes on its way through L2: FP32 out and in, BF16 back out and in.
 HAND_OVER_BYTES = {"DAV_2201": 12.0}
@@ -33,7 +32,7 @@ def gemm_cost(machine: Machine, tilings: Tilings, work: Work, params: Params) ->
 
     Shapes: tilings (c, 1) or (n,), work (n,) -> (c, n) or (n,).
     """
-    c = cut(tilings, work, machine.cores, FRACTAL)
+    c = cut(tilings, work, machine.cores, GRAIN)
     operands = (c.rows * work.a_bytes + c.columns * work.w_bytes) * c.part
     stored = c.stored_bytes / params.load
     # One step fills half of L0A or L0B, whichever side of the block is longer.

@@ -16,7 +16,7 @@ import numpy as np
 
 from workbench.chips.kernels.constants import Params
 from workbench.chips.kernels.machine import Machine
-from workbench.chips.kernels.tiles import TileCost, Tilings, Work, cut
+from workbench.chips.kernels.tiles import GRAIN, TileCost, Tilings, Work, cut
 
 ENGINES = {
     "load": "GDRAM DMA",
@@ -29,7 +29,6 @@ GEMM = Tilings.of([(32, 64), (64, 128), (128, 128), (256, 128), (256, 256)], (1,
 ATTENTION = Tilings.of([(64, 64), (128, 128)], (1, 2, 4, 8, 16))
 CORES_PER_CLUSTER = 4.0
 STEP_BYTES = 512.0  # of one row along k: a block of NRAM
-GRAIN = 16.0
 
 
 def gemm_cost(machine: Machine, tilings: Tilings, work: Work, params: Params) -> TileCost:

@@ -106,12 +106,12 @@ def kernel_times(
     run = Run(chip, calibration or load_calibration(), settings, is_warm=is_warm, is_grid=is_sweep)
 
     results, plans = np.empty((4, len(some), settings)), []
+    table = None if is_sweep else np.array(rows, dtype=np.float64)
     simulators = [simulator_of(op) for op in some]
     for simulator in ("products", "attention", "streams"):
         at = [i for i, own in enumerate(simulators) if own == simulator]
         if at:
-            these = [rows[distinct[i]] for i in at]
-            part = _grid(these, shape) if is_sweep else _flat(these)
+            part = _flat(table[at]) if table is not None else _grid([rows[distinct[i]] for i in at], shape)
             _check(part, [some[i] for i in at])
             plan = run.plan([some[i] for i in at], part)
             starts = run.spread([launched[distinct[i]] for i in at])
@@ -178,9 +178,9 @@ def lay_out(rows: Sequence[tuple[Any, ...]]) -> tuple[Sizes, tuple[int, ...]]:
     return dict(zip(FIELDS, table.reshape(len(FIELDS), -1), strict=True)), shape
 
 
-def _flat(rows: Sequence[tuple[Any, ...]]) -> Sizes:
-    """FIELDS of operations whose sizes are plain numbers. Shapes: -> (o,) each."""
-    return dict(zip(FIELDS, np.array(rows, dtype=np.float64).T, strict=True))
+def _flat(table: Array) -> Sizes:
+    """FIELDS of operations whose sizes are plain numbers. Shapes: (o, f) -> (o,) each."""
+    return dict(zip(FIELDS, np.ascontiguousarray(table.T), strict=True))
 
 
 def _grid(rows: Sequence[tuple[Any, ...]], shape: tuple[int, ...]) -> Sizes:

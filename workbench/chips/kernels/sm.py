@@ -16,7 +16,7 @@ import numpy as np
 
 from workbench.chips.kernels.constants import Params
 from workbench.chips.kernels.machine import Machine
-from workbench.chips.kernels.tiles import TileCost, Tilings, Work, cut
+from workbench.chips.kernels.tiles import GRAIN, TileCost, Tilings, Work, cut
 
 ENGINES = {
     "load": "TMA",
@@ -29,7 +29,6 @@ GEMM = Tilings.of([(64, 64), (64, 128), (128, 128), (128, 256), (256, 128)], (1,
 ATTENTION = Tilings.of([(64, 64), (128, 128)], (1, 2, 4, 8, 16, 32))
 STEP_BYTES = 128.0  # of one row along k: one swizzled line of shared memory
 PAIRED = {"blackwell": 2.0}
-GRAIN = 16.0  # rows: a narrow product is computed transposed, and then n is a multiple of 16
 
 
 def gemm_cost(machine: Machine, tilings: Tilings, work: Work, params: Params) -> TileCost:

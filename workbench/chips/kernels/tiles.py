@@ -16,8 +16,8 @@ Axes: c candidate tilings, n operations.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,10 @@ import numpy.typing as npt
 from workbench.chips.kernels.constants import Params
 
 Array = npt.NDArray[np.float64]
+FEW = 256  # operations of which a change of precision would cost more than it saves
 STAGES = ("load", "feed", "compute", "vector", "store")
+# Every family's matrix unit takes rows and columns in multiples of this; a narrow product is transposed.
+GRAIN = 16.0
 CHUNK = 4096  # operations × settings in one pass of the search: (c, n) arrays stay in the processor's cache
 
 
@@ -154,14 +157,57 @@ CostOf = Callable[[Tilings, Work, Params], TileCost]
 def search(tilings: Tilings, work: Work, params: Params, cost: CostOf) -> TileCost:
     """What the quickest tiling of each operation costs.
 
-    The candidates are compared in single precision, which halves the time of a sweep; the cost is double.
+    A tile is filled in whole grains, so rows are compared in whole grains too: of a sweep over batches,
+    settings that differ by less share one choice.
 
     Shapes: tilings (c, 1), work (n,) -> (n,); of a grid, work (o, s) or (o, 1) each -> (o, s).
     """
+    whole = replace(work, m=GRAIN * np.ceil(work.m / GRAIN))
     shape = np.broadcast_shapes(*(np.shape(value) for value in vars(work).values()))
     chosen = np.empty(shape, dtype=np.intp)
+    alike = _differ_by_rows(whole) if len(shape) == 2 and shape[1] > 1 else np.zeros(1, dtype=bool)
+    if alike.any():
+        cells, at = np.unique(whole.m[alike], axis=1, return_inverse=True)
+        first, every = slice(1), slice(None)
+        some = replace(_of(whole, alike, first), m=cells)
+        found = _quickest(tilings, some, _of(params, alike, first), cost, cells.shape)
+        chosen[alike] = found[:, at.ravel()]
+        if not alike.all():
+            rest = (int((~alike).sum()), shape[1])
+            others = _of(whole, ~alike, every), _of(params, ~alike, every)
+            chosen[~alike] = _quickest(tilings, *others, cost, rest)
+    else:
+        chosen[...] = _quickest(tilings, whole, params, cost, shape)
+    return cost(tilings.pick(chosen), work, params)
+
+
+def _differ_by_rows(work: Work) -> npt.NDArray[np.bool_]:
+    """Operations of a grid whose settings differ in nothing but m. Shapes: (o, s) or (o, 1) each -> (o,)."""
+    alike = np.ones(len(work.m), dtype=bool)
+    for name, value in vars(work).items():
+        if name != "m" and isinstance(value, np.ndarray) and value.shape[1] > 1:
+            alike &= (value == value[:, :1]).all(axis=1)
+    return alike & (work.m.shape[1] > 1)
+
+
+_Arrays = TypeVar("_Arrays", Work, Params)
+
+
+def _of(arrays: _Arrays, some: npt.NDArray[np.bool_], settings: slice) -> _Arrays:
+    """Some operations and settings of a grid."""
+    cut = {k: v[some, settings] for k, v in vars(arrays).items() if isinstance(v, np.ndarray)}
+    return replace(arrays, **cut)
+
+
+def _quickest(
+    tilings: Tilings, work: Work, params: Params, cost: CostOf, shape: tuple[int, ...]
+) -> npt.NDArray[np.intp]:
+    """Which candidate is the quickest. Many are compared in single precision, which takes half the time."""
+    if len(shape) == 1 and shape[0] <= FEW:
+        return np.asarray(np.argmin(cost(tilings, work, params).overlapped, axis=0))
     # Candidates lie on an axis of their own, before those of the work.
     columns = (len(tilings.rows), *[1] * len(shape))
+    chosen = np.empty(shape, dtype=np.intp)
     single = Tilings(*(value.astype(np.float32).reshape(columns) for value in vars(tilings).values()))
     step = max(CHUNK // (chosen.size // max(shape[-1], 1)), 1) if chosen.size else 1
     for start in range(0, shape[-1], step):
@@ -169,7 +215,7 @@ def search(tilings: Tilings, work: Work, params: Params, cost: CostOf) -> TileCo
         some_work = Work(**_single(work, part))
         some_params = Params(**_single(params, part))
         chosen[..., part] = np.argmin(cost(single, some_work, some_params).overlapped, axis=0)
-    return cost(tilings.pick(chosen), work, params)
+    return chosen
 
 
 def _single(arrays: Work | Params, part: slice) -> dict[str, Any]:

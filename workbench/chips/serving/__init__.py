@@ -6,8 +6,8 @@ from workbench.chips.serving.money import ServiceDay, TokenCost, owned, service_
 from workbench.chips.serving.outcome import Limits, Outcome
 from workbench.chips.serving.pace import LinearPace, Pace, TablePace, table_pace
 from workbench.chips.serving.paging import UNLIMITED, Paging, paging_of
+from workbench.chips.serving.pool import Pool
 from workbench.chips.serving.prefix import Disk, PrefixPolicy, PrefixStore, prefix_policy
-from workbench.chips.serving.server import Pool
 from workbench.chips.serving.simulate import Deployment, Transfer, simulate
 from workbench.chips.serving.speculation import Drafts, drafts_of
 from workbench.chips.serving.traffic import Lengths, Requests, Traffic, draw, trace

@@ -9,8 +9,8 @@ from workbench.chips.mapping import Mapping
 from workbench.chips.precision import RELEASED, Precision
 from workbench.chips.serving.pace import table_pace
 from workbench.chips.serving.paging import UNLIMITED, paging_of
+from workbench.chips.serving.pool import Order, Pool
 from workbench.chips.serving.prefix import Disk, prefix_policy
-from workbench.chips.serving.server import Order, Pool
 from workbench.chips.serving.simulate import Deployment, Transfer
 from workbench.chips.serving.speculation import Drafts
 from workbench.chips.serving.traffic import Requests

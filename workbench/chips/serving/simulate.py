@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from workbench.chips.serving.outcome import Outcome
+from workbench.chips.serving.pool import Job, Pool
 from workbench.chips.serving.prefix import Disk, PrefixPolicy, PrefixStore
-from workbench.chips.serving.server import Job, Pool, Server
+from workbench.chips.serving.server import Server
 from workbench.chips.serving.speculation import Drafts, answer_steps
 from workbench.chips.serving.traffic import Requests
 

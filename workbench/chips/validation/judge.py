@@ -19,6 +19,7 @@ from workbench.chips.validation.serving_table import serving_results
 from workbench.chips.validation.steps import decode_results, prefill_results
 from workbench.chips.validation.text import numbers
 from workbench.chips.validation.training import training_results
+from workbench.chips.validation.wording import plain
 
 NO_NUMBER = "the sizes in the row lead to no number"
 
@@ -69,6 +70,7 @@ def validate(
 
 def row_results(row: Row, engine_for: dict[str, Engine]) -> list[Result]:
     """The results of one measurement row: one a metric, or one with the reason for none."""
+    row = plain(row)
     try:
         results = list(_predictor(row, engine_for))
         if not results:

@@ -15,6 +15,7 @@ from workbench.chips.topology import topology_of
 from workbench.chips.validation.rows import UNREADABLE, Result, Unpredictable, read_table
 from workbench.chips.validation.setup import cluster_of
 from workbench.chips.validation.text import chip_of, number
+from workbench.chips.validation.wording import plain_kernel
 from workbench.units import MICROSECOND_S
 
 _COLLECTIVES = {
@@ -35,7 +36,7 @@ def table_results(path: Path, calibration: Calibration | None = None) -> list[Re
     Raises:
         ValueError: the file cannot be read, or lacks a column.
     """
-    rows, results = read_table(path, NEEDED), []
+    rows, results = [plain_kernel(row) for row in read_table(path, NEEDED)], []
     kernels: list[Timed] = []
     for number_, row in enumerate(rows, start=1):
         key = chip_of(row["gpu"])

@@ -54,7 +54,12 @@ def kernel_results(row: Row) -> Iterator[Result]:
 
 def _formats(words: str) -> tuple[str, str]:
     low = words.lower()
-    for word, name in (("nvfp4", "fp4"), ("mxfp4", "fp4"), ("fp4", "fp4"), ("fp8", "fp8"), ("int8", "int8")):
+    for word, name in (
+        ("fp4", "fp4"),
+        ("fp8", "fp8"),
+        ("int8", "int8"),
+        ("w8a8", "int8"),
+    ):
         if word in low:
             return name, name
     return ("fp16", "fp16") if "fp16" in low else ("bf16", "bf16")
@@ -66,7 +71,7 @@ def _products(row: Row, chip: Chip) -> Iterator[Result]:
     if sizes:
         m, k, n = (float(s) for s in sizes.groups())
         shapes = [(m, n, k)]
-    elif ">= 4096" in row.batch or "utilisation" in row.metric:
+    elif ">= 4096" in row.batch or "utilisation" in row.metric.lower():
         shapes = _large_shapes()
     else:
         raise Unpredictable("the sizes of the product are not stated")
@@ -135,13 +140,13 @@ def _attention(row: Row, chip: Chip) -> Result:
 
 
 def _expert_traffic(row: Row, key: str) -> Iterator[Result]:
-    match = re.search(r"EP(\d+)(?:x(\d+))?", row.parallelism)
+    match = re.search(r"EP(\d+)(?:x(\d+))?", row.parallelism, re.I)
     if not match:
         raise Unpredictable("the number of ranks is not stated")
     ranks = int(match[1]) * int(match[2] or 1)
     chip = load_chip(key)
     topology = topology_of(cluster_of(key, -(-ranks // int(chip.logical_devices))))
-    is_latency = "latency" in row.metric
+    is_latency = "latency" in row.metric.lower()
     tokens = number(row.batch) or 4096.0
     hidden = number((re.search(r"(\d+) hidden", row.note) or [""])[0]) or 7168
     topk = int((re.search(r"top-(\d+)", row.note) or [0, 8])[1])

@@ -15,6 +15,7 @@ from workbench.chips.validation.rows import Result, Row, read_measurements, read
 from workbench.chips.validation.serving_table import NEEDED, Point, point_result, usable_points
 from workbench.chips.validation.setup import engine_of
 from workbench.chips.validation.training import engine_of_training
+from workbench.chips.validation.wording import plain
 
 # What each engine's rows can tell apart; the others keep their starting values.
 _DECODING = ("launch_share", "slowdown")
@@ -53,7 +54,7 @@ def cases(measurements: Path, serving: Path | None) -> list[Case]:
     """Everything that the engines' constants bear on and that can be predicted."""
     stacks = current_engines()
     found = []
-    for row in read_measurements(measurements):
+    for row in map(plain, read_measurements(measurements)):
         name = _engine(row)
         if name and any(r.predicted for r in row_results(row, stacks)):
             found.append(Case(name, row.system, _of_row(row)))

@@ -145,7 +145,7 @@ def read_table(path: Path, needed: Iterable[str]) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            header = [name.strip() for name in reader.fieldnames or ()]
+            header = [name.strip().lower().replace(" ", "_") for name in reader.fieldnames or ()]
             reader.fieldnames = header
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:

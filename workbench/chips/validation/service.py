@@ -54,10 +54,11 @@ def service_of(row: Row, setup: Setup, users: float, engine: Engine) -> Service:
     """The run that a row describes."""
     load = _load(row, users)
     pools = pools_of(row.parallelism)
-    split = re.search(r"\bP (DP\d+TP\d+|\S+) \+ D (\S+?)[,\s]", row.parallelism + " ")
+    split = re.search(r"\bP,? (DP\d+TP\d+|\S+) \+ D,? (\S+?)[,\s]", row.parallelism.upper() + " ")
     setup = _with_drafts(setup, row, users)
     if pools:
         decode, instances = _pool(setup, pools.decode, pools.decode_ep, pools.decode_tp)
+        decode = _quicker(setup, load, decode, instances, engine)
         ep = None if pools.prefill_tp else _prefill_ep(pools.prefill)
         prefill, others = _pool(setup, pools.prefill, ep, pools.prefill_tp)
         total = pools.decode + pools.prefill
@@ -150,6 +151,22 @@ def _pool(setup: Setup, devices: int, ep: int | None, tp: int | None) -> tuple[M
     return mapping, max(devices // mapping.ranks, 1)
 
 
+def _quicker(setup: Setup, load: Load, mapping: Mapping, instances: int, engine: Engine) -> Mapping:
+    """The attention of an instance with experts over all ranks: data- or tensor-parallel, as is quicker.
+
+    "EP8" names both: recipes for few users share the heads, so that no group idles, and those for many the
+    requests (SemiAnalysisAI/InferenceX: tep8 and dep8).
+    """
+    ranks = mapping.dp
+    if ranks == 1 or ranks > 8 or setup.config.num_attention_heads % ranks:
+        return mapping
+    heads, context = mapping.replace(dp=1, attention_tp=ranks), load.decode_context_tokens
+    # Shared heads keep every request's cache on every rank.
+    if load.users / instances > _fits(setup, context + load.output_tokens / 2, heads, engine):
+        return mapping
+    return min((mapping, heads), key=lambda m: decode_curve(setup, context, m, instances, engine)(load.users))
+
+
 def _prefill_ep(devices: int) -> int | None:
     return 8 if devices % 8 == 0 else 4 if devices % 4 == 0 else None
 
@@ -158,24 +175,28 @@ def _finish(
     setup: Setup, load: Load, decode: Mapping, instances: int, prefill: Mapping, others: int, devices: int,
     is_split: bool, engine: Engine, most: float,
 ) -> Service:  # fmt: skip
-    memory_bytes = setup.chip.device().need("memory_bytes")
-    room = memory_bytes * engine.memory_share.value
-    reserve = min(engine.reserve_bytes.value, MOST_RESERVED * memory_bytes)
-    if decode.overlap == "waves":
-        k = setup.config.num_experts_per_tok or 1
-        reserve += FUSED_TOKENS * FUSED_BYTES * setup.config.hidden_size * k
-    context = load.input_tokens + load.output_tokens
-    fits: float = largest_batch(
-        setup.config, decode_workload(setup, context), decode, room, setup.precision, engine_bytes=reserve
-    )
-    if setup.engine == "sglang-v4":
-        fits = _pool_batch(setup, context, decode, room, reserve)
+    fits = _fits(setup, load.input_tokens + load.output_tokens, decode, engine)
     if fits < 1:
         raise Unpredictable("the model does not fit the layout that the row states")
     return Service(
         setup, load, decode, instances, prefill, others, devices, is_split,
         min(fits * decode.dp * instances, most),
     )  # fmt: skip
+
+
+def _fits(setup: Setup, context: float, mapping: Mapping, engine: Engine) -> float:
+    """Sequences of such a context that one attention group has memory for."""
+    memory_bytes = setup.chip.device().need("memory_bytes")
+    room = memory_bytes * engine.memory_share.value
+    reserve = min(engine.reserve_bytes.value, MOST_RESERVED * memory_bytes)
+    if mapping.overlap == "waves":
+        k = setup.config.num_experts_per_tok or 1
+        reserve += FUSED_TOKENS * FUSED_BYTES * setup.config.hidden_size * k
+    if setup.engine == "sglang-v4":
+        return _pool_batch(setup, context, mapping, room, reserve)
+    return largest_batch(
+        setup.config, decode_workload(setup, context), mapping, room, setup.precision, engine_bytes=reserve
+    )
 
 
 def _pool_batch(setup: Setup, context: float, mapping: Mapping, room: float, reserve: float) -> float:
@@ -198,8 +219,23 @@ def state_of(service: Service, engine: Engine) -> Steady:
         return disaggregated(load, step_s, setup.accepted, full, pass_s(1.0), service.most_running)
     return colocated(
         load, step_s, setup.accepted, pass_s, most_prompts, service.most_running,
-        waits_for_prompts=service.waits_for_prompts,
+        waits_for_prompts=service.waits_for_prompts, riding=riding(service),
     )  # fmt: skip
+
+
+def riding(service: Service) -> Callable[[float], float]:
+    """Which share of the running requests decodes in a prefill pass.
+
+    vLLM and TensorRT-LLM put prompts and tokens into one batch. SGLang does not, but its data-parallel groups
+    choose for themselves: those without a prompt decode meanwhile, unless there are drafts.
+    Source: sgl-project/sglang, scheduler.py, get_next_batch_to_run.
+    """
+    if not service.setup.engine.startswith("sglang"):
+        return lambda prompts: 1.0
+    groups = service.prefill.dp
+    if groups == 1 or service.setup.drafts.count:
+        return lambda prompts: 0.0
+    return lambda prompts: max(1 - prompts / groups, 0.0)
 
 
 def decode_curve(

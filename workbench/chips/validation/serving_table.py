@@ -26,6 +26,7 @@ from workbench.chips.validation.setup import (
 )  # fmt: skip
 from workbench.chips.validation.sweeps import PLAIN, SAME_RUN, drafting, drafts_in, run_of
 from workbench.chips.validation.text import Drafts, Layout, chip_of, model_of, precision_of
+from workbench.chips.validation.wording import plain_point
 from workbench.config import ModelConfig
 
 NEEDED = ("system", "backend", "model_path", "precision", "mode", "isl", "osl", "concurrency", "tpot_ms")
@@ -73,6 +74,7 @@ def usable_points(rows: list[dict[str, str]]) -> list[Point]:
 
 def serving_points(rows: list[dict[str, str]]) -> list[Point]:
     """All points of a table with their layouts and drafts, or the reason why there are none."""
+    rows = [plain_point(row) for row in rows]
     timed = [(row, ms) for row in rows if (ms := _measured_ms(row)) is not None]
     spread, drafted, full = _spreads(timed), drafting(timed), listed_in_full(rows)
     doubt = "the file holds the same configuration at another speed: drafts on and off, unsaid which"

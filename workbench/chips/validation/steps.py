@@ -42,9 +42,9 @@ def decode_results(row: Row, engine_for: dict[str, Engine]) -> Iterator[Result]:
     Raises:
         Unpredictable: the row does not say enough, or what it measures is not simulated.
     """
-    if "acceptance" in row.metric:
+    if "acceptance" in row.metric.lower():
         raise Unpredictable("acceptance is a property of the draft head and of the text: an input here")
-    if "gain" in row.metric:
+    if "gain" in row.metric.lower():
         yield from _gain(row, engine_for)
         return
     if re.search(r"attention \+ \d+ ffn", row.parallelism.lower()):
@@ -149,7 +149,7 @@ def prefill_results(row: Row, engine_for: dict[str, Engine]) -> Iterator[Result]
     Raises:
         Unpredictable: as decode_results.
     """
-    if "gain" in row.metric:
+    if "gain" in row.metric.lower():
         yield from _gain(row, engine_for)
         return
     setup = setup_of(row)

@@ -15,10 +15,10 @@ from workbench.chips.precision import Precision, precision
 # First match wins: the longer name stands first. Values are presets.
 _MODELS = (
     (r"v4\.1", None),
-    (r"v4[- ]?pro", "deepseek-v4-pro"),
-    (r"v4[- ]?flash", "deepseek-v4-flash"),
+    (r"v4[-_ ]?pro", "deepseek-v4-pro"),
+    (r"v4[-_ ]?flash", "deepseek-v4-flash"),
     (r"v3\.2", "deepseek-v3.2"),
-    (r"(deepseek|nv|ds)[-_/ ]*(v3|r1)|deepseek-v3|deepseek-r1", "deepseek-v3"),
+    (r"(deepseek|nv|ds)[-_/ ]*(v3|r1)|^(v3|r1)\b", "deepseek-v3"),
     (r"kimi[- ]?k2", "kimi-k2"),
     (r"qwen3[- ]?235b", "qwen3-235b-a22b"),
     (r"qwen[- ]?2\.5[- ]?72b", "qwen2.5-72b"),
@@ -106,7 +106,7 @@ def precision_of(words: str, model: str) -> Precision | str:
         name = "int8, int4 experts"
     elif re.search(r"w4a16|int4|awq|gptq", low):
         name = "int4 experts"
-    elif "w8a8" in low or "int8" in low:
+    elif ("w8a8" in low and "fp8" not in low) or "int8" in low:
         name = "int8"
     elif "nvfp4" in low:
         name = "nvfp4 experts, fp8 activations" if is_v4 else "nvfp4 experts"
@@ -214,7 +214,9 @@ class Pools:
 
 def pools_of(words: str) -> Pools | None:
     """The pools of "P8(TP8)+D32(EP1)", "P4+D24", or None."""
-    match = re.search(r"\bP(\d+)(?:\((TP|EP|DP)(\d+)\))?\s*\+\s*D(\d+)(?:\((TP|EP|DP)(\d+)\))?", words)
+    match = re.search(
+        r"\bP(\d+)(?:\((TP|EP|DP)(\d+)\))?\s*\+\s*D(\d+)(?:\((TP|EP|DP)(\d+)\))?", words.upper()
+    )
     if not match:
         return None
     return Pools(

@@ -112,7 +112,7 @@ def guidance_figure(rows: Sequence[Row], levels: Sequence[Row], title: str) -> g
         figure.add_hline(
             y=level["value"],
             line={"color": GRAY, "dash": "dot", "width": 1.5},
-            annotation={"text": level["name"], "xanchor": "left"},
+            annotation={"text": level["name"], "xanchor": "left", "yshift": 5},
             annotation_position="top left",
         )
     figure.update_xaxes(title="guidance (1 = the plain model)")

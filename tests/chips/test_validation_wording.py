@@ -59,9 +59,9 @@ def test_other_words_for_the_same_run_are_predicted_alike(id, column, others):
         assert [r.measured for r in found] == [pytest.approx(r.measured) for r in expected], words
 
 
-def rewritten(path, rows, header=str):
+def rewritten(path, rows, header=str, delimiter=","):
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, delimiter=delimiter)
         writer.writerow([header(name) for name in rows[0]])
         writer.writerows(row.values() for row in rows)
     return path
@@ -90,7 +90,7 @@ def test_tables_in_other_words_and_with_another_header_are_judged_alike(tmp_path
     rows = table(name)[3::97]
     expected = validate(**{argument: rewritten(tmp_path / "a.csv", rows)})
     other = [row | {k: write(row[k]) for k, write in cells.items()} | {"remark": "x, y"} for row in rows]
-    found = validate(**{argument: rewritten(tmp_path / "b.csv", other, lambda n: f" {n.title()} ")})
+    found = validate(**{argument: rewritten(tmp_path / "b.csv", other, lambda n: f" {n.title()} ", ";")})
     assert sum(r.predicted is not None for r in expected) > 5
     assert [r.predicted for r in found] == [r.predicted and pytest.approx(r.predicted) for r in expected]
 

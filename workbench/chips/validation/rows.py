@@ -137,26 +137,29 @@ UNREADABLE = (
 
 
 def read_table(path: Path, needed: Iterable[str]) -> list[dict[str, str]]:
-    """The rows of a CSV file as dictionaries of text; empty cells are "".
+    """The rows of a CSV file as dictionaries of text; empty cells are "". Semicolons or tabs may part them.
 
     Raises:
         ValueError: the file cannot be read, or lacks a column of `needed`.
     """
+    named = {name.replace(" ", "_"): name for name in needed}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            header = [name.strip().lower().replace(" ", "_") for name in reader.fieldnames or ()]
-            reader.fieldnames = header
+            first = file.readline()
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=max(",;\t", key=first.count))
+            plain = [name.strip().lower().replace(" ", "_") for name in reader.fieldnames or ()]
+            reader.fieldnames = header = [named.get(name, name) for name in plain]
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(
             f"read_table: {path} cannot be read ({error}); give the path of a CSV file"
         ) from error
-    missing = sorted(set(needed) - set(header))
+    missing = sorted(set(named.values()) - set(header))
     if missing:
         raise ValueError(
-            f"read_table: {path} lacks the columns {missing}; it needs {sorted(needed)}; its header is "
-            f"{header[:40]}: rename it, or give the table that belongs here"
+            f"read_table: {path} lacks the columns {missing}; it needs {sorted(named.values())}; its header "
+            f"is {header[:40]}: rename it, or give the table that belongs here"
         )
     return [{key: (value or "").strip() for key, value in row.items() if key} for row in rows]
 

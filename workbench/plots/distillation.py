@@ -113,7 +113,8 @@ def students_figure(rows: Sequence[Row], teacher: float, title: str) -> go.Figur
     """
     figure = go.Figure()
     sizes = sorted({row["active"] for row in rows})
-    for number, (way, color) in enumerate(group_colors(row["way"] for row in rows).items()):
+    builds = {True: ("dense", 8, "circle"), False: ("with experts, as the teacher", 12, "diamond")}
+    for way, color in group_colors(row["way"] for row in rows).items():
         mine = [row for row in rows if row["way"] == way]
         dense = sorted({row["active"] for row in mine if row["is_dense"]})
         means = [
@@ -123,17 +124,16 @@ def students_figure(rows: Sequence[Row], teacher: float, title: str) -> go.Figur
             name=way, mode="lines", line={"color": color, "width": 2.5}, x=dense, y=means,
             hoverinfo="skip",
         )  # fmt: skip
-        for name, is_dense, symbol in (
-            ("dense", True, "circle"),
-            ("with experts, as the teacher", False, "diamond"),
-        ):
+        for is_dense, (_, size, symbol) in builds.items():
             own = [row for row in mine if row["is_dense"] == is_dense]
             figure.add_scatter(
-                name=name, legendgroup=name, showlegend=number == 0, mode="markers",
-                marker={"color": color, "size": 8 if is_dense else 12, "symbol": symbol},
+                showlegend=False, mode="markers", marker={"color": color, "size": size, "symbol": symbol},
                 x=[row["active"] for row in own], y=[row["value"] for row in own],
                 hovertemplate=f"%{{x:,}} parameters, {way}: %{{y:.3f}}<extra></extra>",
             )  # fmt: skip
+    for name, size, symbol in builds.values():  # for the legend alone
+        marker = {"color": GRAY, "size": size, "symbol": symbol}
+        figure.add_scatter(name=name, mode="markers", marker=marker, x=[None], y=[None])
     figure.add_scatter(
         name="teacher", mode="lines", line={"color": BLACK, "width": 1.5},
         x=[sizes[0], sizes[-1]], y=[teacher] * 2,

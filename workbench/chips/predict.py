@@ -25,7 +25,7 @@ from workbench.chips.workload import Size, Workload
 from workbench.config import ModelConfig
 
 # Settings of a sweep that are computed together: their numbers for all operations fit the last cache.
-BLOCK = 2048
+BLOCK = 4096
 
 
 @dataclass(frozen=True)

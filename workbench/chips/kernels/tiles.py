@@ -167,11 +167,11 @@ def search(tilings: Tilings, work: Work, params: Params, cost: CostOf) -> TileCo
     chosen = np.empty(shape, dtype=np.intp)
     alike = _differ_by_rows(whole) if len(shape) == 2 and shape[1] > 1 else np.zeros(1, dtype=bool)
     if alike.any():
-        cells, at = np.unique(whole.m[alike], axis=1, return_inverse=True)
-        first, every = slice(1), slice(None)
-        some = replace(_of(whole, alike, first), m=cells)
-        found = _quickest(tilings, some, _of(params, alike, first), cost, cells.shape)
-        chosen[alike] = found[:, at.ravel()]
+        rows, first, every = whole.m[alike], slice(1), slice(None)
+        one, at = _different(rows)
+        some = replace(_of(whole, alike, first), m=rows[:, one])
+        found = _quickest(tilings, some, _of(params, alike, first), cost, (len(rows), one.size))
+        chosen[alike] = found[:, at]
         if not alike.all():
             rest = (int((~alike).sum()), shape[1])
             others = _of(whole, ~alike, every), _of(params, ~alike, every)
@@ -188,6 +188,16 @@ def _differ_by_rows(work: Work) -> npt.NDArray[np.bool_]:
         if name != "m" and isinstance(value, np.ndarray) and value.shape[1] > 1:
             alike &= (value == value[:, :1]).all(axis=1)
     return alike & (work.m.shape[1] > 1)
+
+
+def _different(rows: Array) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """One of each group of equal columns, and the group of each. Shapes: (o, s) -> (groups,), (s,)."""
+    codes = np.zeros(rows.shape[1])
+    # Most operations have as many rows as there are tokens.
+    for row in {row.tobytes(): row for row in rows}.values():
+        codes = np.unique(codes * (row.max() + 1) + row, return_inverse=True)[1].astype(np.float64)
+    _, one, at = np.unique(codes, return_index=True, return_inverse=True)
+    return one, at
 
 
 _Arrays = TypeVar("_Arrays", Work, Params)

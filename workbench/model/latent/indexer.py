@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from workbench.model.entries import Entries
-from workbench.model.indexer import index_scores
+from workbench.model.indexer import index_scores, largest
 from workbench.model.latent.latent_config import LatentConfig
 from workbench.model.rope import rotate
 
@@ -78,4 +78,4 @@ class Selection:
         """
         keys = self.keys.range(0, hidden.shape[-1])
         scores = index_scores(self.q[:, begin:stop], self.weights[:, begin:stop], keys)
-        return scores.masked_fill(hidden, -torch.inf).topk(self.topk, dim=-1, sorted=False).indices
+        return largest(scores.masked_fill(hidden, -torch.inf), self.topk)[1]

@@ -31,6 +31,8 @@ def test_the_first_traces_are_those_of_the_problem_that_gained_most():
     order = [row["question"] for row in rows if row["policy"] == "after"][::2]
     assert order == [before.problems[i].question for i in (2, 0, 1)]
     assert [row["is_right"] for row in rows if row["problem"] == 2] == [True, True, False, True]
+    alone = trace_rows({"before": before}, answers=1)
+    assert [row["question"] for row in alone] == [problem.question for problem in before.problems]
 
 
 def test_restarts_shorten_by_the_law():

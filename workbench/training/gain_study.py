@@ -11,7 +11,6 @@ Report: section 2.2; arXiv 2512.24880, section 3.1. Axes: b rows, s tokens, l si
 
 import argparse
 import itertools
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -93,10 +92,9 @@ def run(streams: str, factor: int, seed: int, steps: int = STEPS) -> dict[str, A
     }
 
 
-def read_study() -> Mapping[tuple[str, int, int], dict[str, Any]]:
+def read_study() -> dict[tuple[Any, ...], dict[str, Any]]:
     """The recorded runs by (streams, factor, seed)."""
-    rows = Records(RECORD, COMMAND).found.values()
-    return {(s["streams"], s["factor"], s["seed"]): row["result"] for row in rows if (s := row["settings"])}
+    return Records(RECORD, COMMAND).by("streams", "factor", "seed")
 
 
 def main() -> None:

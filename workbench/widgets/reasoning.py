@@ -21,8 +21,8 @@ def trace_rows(policies: Mapping[str, Evaluation], answers: int = 3) -> list[Row
 
     First comes the problem on which the last policy gained most over the first.
     """
-    first, *_, last = (each.is_right[:, :answers].mean(axis=1) for each in policies.values())
-    order = np.argsort(first - last, kind="stable").tolist()
+    right = [each.is_right[:, :answers].mean(axis=1) for each in policies.values()]
+    order = np.argsort(right[0] - right[-1], kind="stable").tolist()
     return [
         {
             "problem": number,

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,14 @@ class Chip:
 
     def arithmetic(self, weight: str, activation: str = "bf16") -> Arithmetic:
         """What this chip computes a product in when weights and activations have these formats."""
-        return choose_arithmetic(self.key, self.peak_flop_per_s, weight, activation)
+        formats = (weight, activation)
+        if formats not in self._chosen:
+            self._chosen[formats] = choose_arithmetic(self.key, self.peak_flop_per_s, weight, activation)
+        return self._chosen[formats]
+
+    @cached_property
+    def _chosen(self) -> dict[tuple[str, str], Arithmetic]:
+        return {}
 
     def replace(self, **changes: Any) -> Chip:
         """A custom chip: a copy with some numbers changed, in SI units; a number format sets its peak.
@@ -178,6 +185,10 @@ class Chip:
 
     def device(self) -> Chip:
         """What software sees as one device: half a 910C, half an MI250X; the chip itself elsewhere."""
+        return self._device
+
+    @cached_property
+    def _device(self) -> Chip:
         n = int(self.logical_devices)
         if n == 1:
             return self

@@ -17,6 +17,7 @@ Source: data/chips/links.json for the constants; DeepEP README for the two exper
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -79,7 +80,7 @@ def collective_time(
 def _collective(
     kind: Kind, payload_bytes: Size, groups: tuple[tuple[Tier, int], ...], direct: bool, overlap: bool
 ) -> Size:
-    ranks = int(np.prod([members for _, members in groups]))
+    ranks = math.prod(members for _, members in groups)
     innermost = groups[0][0].link
     if kind == "send":
         outer = groups[-1][0].link
@@ -175,31 +176,43 @@ def expert_time(
         nothing = tokens * 0.0
         zero = Seconds(nothing, nothing, nothing)
         return ExpertTraffic(zero, zero)
-    ways = []
-    for back, wire_bytes in ((False, dispatch_bytes + scale_bytes), (True, combine_bytes)):
-        vector = tokens * hidden_size * wire_bytes
-        times = [
-            _expert_way(back, vector, topk, place.groups(ranks), copies, node_limit, overlap)
-            for place, overlap in (
-                (topology.at("fast"), True),
-                (topology, True),
-                (topology.at("slow"), False),
-            )
-        ]
-        ways.append(Seconds(*times))
-    return ExpertTraffic(*ways)
+    dispatch, combine = _expert_ways(topk, ranks, topology, copies, node_limit)
+    vector = tokens * hidden_size
+    return ExpertTraffic(
+        Seconds(*(start + vector * (dispatch_bytes + scale_bytes) * byte_s for start, byte_s in dispatch)),
+        Seconds(*(start + vector * combine_bytes * byte_s for start, byte_s in combine)),
+    )
+
+
+Way = tuple[float, float]
+
+
+@lru_cache(maxsize=256)
+def _expert_ways(
+    topk: int, ranks: int, topology: Topology, copies: str, node_limit: int | None
+) -> tuple[tuple[Way, ...], tuple[Way, ...]]:
+    """Dispatch and combine, each at its lower, expected and upper end: seconds of the start, and of a byte
+    of a token's vector."""
+    places = ((topology.at("fast"), True), (topology, True), (topology.at("slow"), False))
+    there, back = (
+        tuple(
+            _expert_way(is_back, topk, place.groups(ranks), copies, node_limit, overlap)
+            for place, overlap in places
+        )
+        for is_back in (False, True)
+    )
+    return there, back
 
 
 def _expert_way(
-    back: bool,
-    vector_bytes: Size,
+    is_back: bool,
     topk: int,
     groups: tuple[tuple[Tier, int], ...],
     copies: str,
     node_limit: int | None,
     overlap: bool,
-) -> Size:
-    ranks = int(np.prod([members for _, members in groups]))
+) -> Way:
+    ranks = math.prod(members for _, members in groups)
     start, inside = 0.0, 1
     carried: list[Size] = []
     for depth, (tier, members) in enumerate(groups):
@@ -214,7 +227,7 @@ def _expert_way(
             if copies == "per node" and len(groups) > 1:
                 # Forwarding inside serves the copies that came in as well as those that began here.
                 sent = topk * (members - 1) / members
-        share = link.combine_share.value if back else link.dispatch_share.value
-        _carry(carried, vector_bytes * sent / (share * link.bandwidth_byte_per_s), tier)
+        share = link.combine_share.value if is_back else link.dispatch_share.value
+        _carry(carried, sent / (share * link.bandwidth_byte_per_s), tier)
         inside *= members
-    return start + (_largest(carried) if overlap else sum(carried))
+    return start, float(max(carried) if overlap else sum(carried))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from workbench.accounting.kv_cache import FORMATS, entry_width, released_format
@@ -164,7 +165,7 @@ def _forward(
     width = tokens * config.hidden_size * 2.0
     last = config.num_hidden_layers if shard.last_layer is None else shard.last_layer
     layers = last - shard.first_layer
-    kinds = config.mlp_types[shard.first_layer : last]
+    dense = _dense_layers(config, shard.first_layer, last)
     is_last = last == config.num_hidden_layers
     drafts = _draft_passes(config, workload) if is_last else 0.0
     tp = mapping.attention_tp
@@ -180,8 +181,7 @@ def _forward(
         yield reduce("attention output", "attention", layers + drafts)
     if mapping.cp > 1:
         yield _context_exchange(config, workload, mapping, topology, layers)
-    moe = sum(kind != "dense" for kind in kinds) + drafts
-    dense = sum(kind == "dense" for kind in kinds)
+    moe = layers - dense + drafts
     if tp > 1 and dense:
         yield reduce("feed-forward output", "dense", dense)
     if moe and config.num_experts_per_tok:
@@ -225,6 +225,11 @@ def _forward(
             name="to the next stage", layer_type="stage", count=1, payload_bytes=streams,
             time=collective_time("send", streams, mapping.ranks, topology),
         )  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _dense_layers(config: ModelConfig, first: int, last: int) -> int:
+    return config.mlp_types[first:last].count("dense")
 
 
 def _draft_passes(config: ModelConfig, workload: Workload) -> float:

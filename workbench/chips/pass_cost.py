@@ -236,8 +236,7 @@ def pass_cost(
             other = other.plus(time)
     counts = np.array([float(o.count) for o in work])
     lower, expected, upper, launch = (
-        np.tensordot(counts, t, 1) * passes
-        for t in (times.lower_s, times.expected_s, times.upper_s, times.launch_s)
+        _total(counts, t) * passes for t in (times.lower_s, times.expected_s, times.upper_s, times.launch_s)
     )
     launch = np.sum(launch, axis=-1) if chunked else launch
     chunk_count = times.expected_s.shape[-1] if chunked else 1
@@ -273,6 +272,11 @@ def _host(chip: str) -> str:
     if chip.startswith(ARM_HOSTS):
         return "arm_dispatch_s"
     return "dispatch_s" if chip.startswith(NEW_HOSTS) else "older_dispatch_s"
+
+
+def _total(counts: np.ndarray, seconds: np.ndarray) -> Size:
+    """Seconds of all operations. Shapes: (o,), (o, *s) -> s."""
+    return (counts @ seconds.reshape(len(counts), -1)).reshape(seconds.shape[1:])[()]
 
 
 def _over_chunks(time: Seconds, chunked: bool) -> Seconds:

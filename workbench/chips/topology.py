@@ -155,6 +155,7 @@ def _constants() -> dict[str, dict[str, Constant]]:
     }
 
 
+@lru_cache(maxsize=256)
 def link(family: str, bandwidth_byte_per_s: float) -> Link:
     """A link of a known family at this bandwidth (one direction, one chip).
 

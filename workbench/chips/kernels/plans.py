@@ -150,16 +150,16 @@ def _attention(run: Run, operations: Sequence[Operation], size: Sizes) -> Plan:
     shared = [op.kind != "attention" or bool(np.any(op.gather_bytes)) for op in operations]
     channels = size["k"] + np.where(run.spread(shared) > 0, 0.0, size["k_value"])
     scores = size["batch"] * size["m"] * size["n"]
-    work = _work(run, operations, run.kinds(operations), size)
+    kinds = run.kinds(operations)
     # The backward pass walks the keys more than once: as many times as its FLOPs say.
     once = 2 * scores * (size["k"] + size["k_value"])
-    work = replace(
-        work,
-        n=size["n"] * np.divide(size["flop"], once, out=np.ones_like(once), where=once > 0),
-        w_bytes=work.w_bytes * channels / np.maximum(size["k"], 1.0),
-        value_k=size["k_value"],
-        vector_flop=size["vector_flop"] / np.maximum(scores, 1.0),
-    )
+    walks = np.divide(size["flop"], once, out=np.ones_like(once), where=once > 0)
+    key_bytes = run.spread([WEIGHT_BYTES[kind.weight] for kind in kinds])
+    work = _work(
+        run, operations, kinds, size,
+        n=size["n"] * walks, w_bytes=key_bytes * channels / np.maximum(size["k"], 1.0),
+        value_k=size["k_value"], vector_flop=size["vector_flop"] / np.maximum(scores, 1.0),
+    )  # fmt: skip
     cost = search(run.family.attention, work, params, partial(run.family.attention_cost, run.machine))
     return Plan(cost, run.memory_s(size, params, is_warm=run.is_warm), size["flop"] / work.peak, params)
 
@@ -202,17 +202,18 @@ def _attention_path(operation: Operation) -> str:
     return "attention" if operation.layer_type in SPARSE else "attention.dense"
 
 
-def _work(run: Run, operations: Sequence[Operation], kinds: Sequence[Kind], size: Sizes) -> Work:
-    return Work(
-        groups=size["batch"],
-        m=size["m"],
-        n=size["n"],
-        k=size["k"],
-        a_bytes=run.spread([ACTIVATION_BYTES.get(kind.activation, 1.0) for kind in kinds]),
-        w_bytes=run.spread([WEIGHT_BYTES[kind.weight] for kind in kinds]),
-        o_bytes=run.spread([WEIGHT_BYTES[op.output] for op in operations]),
-        peak=run.spread([kind.peak for kind in kinds]),
-    )
+def _work(
+    run: Run, operations: Sequence[Operation], kinds: Sequence[Kind], size: Sizes, **instead: Array
+) -> Work:
+    """The work of operations; instead: fields that are not what the operations' shapes say."""
+    fields = {
+        "groups": size["batch"], "m": size["m"], "n": size["n"], "k": size["k"],
+        "a_bytes": run.spread([ACTIVATION_BYTES.get(kind.activation, 1.0) for kind in kinds]),
+        "w_bytes": run.spread([WEIGHT_BYTES[kind.weight] for kind in kinds]),
+        "o_bytes": run.spread([WEIGHT_BYTES[op.output] for op in operations]),
+        "peak": run.spread([kind.peak for kind in kinds]),
+    }  # fmt: skip
+    return Work(**fields | instead)
 
 
 def _bits(kind: Kind) -> str:

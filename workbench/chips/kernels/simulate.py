@@ -15,9 +15,12 @@ Axes: o operations, n = o · settings, laid flat.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -30,7 +33,9 @@ from workbench.chips.kernels.tiles import STAGES, Array
 from workbench.chips.operations import Operation
 
 LIMITS = (*STAGES, "step", "memory", "launch")
+TINY_S = 1e-30
 _SIZES = attrgetter(*FIELDS)
+_LAUNCHED_AS = attrgetter("group", "layer_type", "part", "stage")
 
 
 @dataclass(frozen=True)
@@ -96,43 +101,50 @@ def kernel_times(
         raise ValueError("kernel_times: got no operations; a time needs at least one; give a list of them")
     launched = _launches(operations) if is_fused else [True] * len(operations)
     rows = [_SIZES(op) for op in operations]
-    is_sweep = np.ndarray in set().union(*(map(type, row) for row in rows))
+    table = _flat(rows)
+    is_sweep = table is None
     # Layers of one kind repeat operations of another; looking for them pays where sizes are arrays.
     every = list(range(len(operations)))
     distinct, inverse = _distinct(operations, rows, launched) if is_sweep else (every, every)
+    # Operations of one simulator lie side by side.
+    simulators = [simulator_of(operations[i]) for i in distinct]
+    order = sorted(range(len(distinct)), key=simulators.__getitem__)
+    place = np.argsort(order)[inverse]
+    distinct = [distinct[i] for i in order]
     some = [operations[i] for i in distinct]
     shape = np.broadcast_shapes(*{np.shape(v) for row in rows for v in row}) if is_sweep else ()
-    settings = int(np.prod(shape))
+    settings = math.prod(shape)
     run = Run(chip, calibration or load_calibration(), settings, is_warm=is_warm, is_grid=is_sweep)
+    if table is None:
+        sizes = _grid([rows[i] for i in distinct], shape)
+    else:
+        sizes = dict(zip(FIELDS, table[:, order], strict=True))
+    _check(sizes, some)
+    starts = run.spread([launched[i] for i in distinct])
 
-    results, plans = np.empty((4, len(some), settings)), []
-    table = None if is_sweep else np.array(rows, dtype=np.float64)
-    simulators = [simulator_of(op) for op in some]
-    for simulator in ("products", "attention", "streams"):
-        at = [i for i, own in enumerate(simulators) if own == simulator]
-        if at:
-            part = _flat(table[at]) if table is not None else _grid([rows[distinct[i]] for i in at], shape)
-            _check(part, [some[i] for i in at])
-            plan = run.plan([some[i] for i in at], part)
-            starts = run.spread([launched[distinct[i]] for i in at])
-            results[:3, at] = seconds_of(plan, run.machine.spread, starts).reshape(3, len(at), -1)
-            results[3, at] = (plan.params.launch * starts).reshape(len(at), -1)
-            plans.append((at, plan, starts))
+    results, plans, end = np.empty((4, len(some), settings)), [], 0
+    for count in Counter(simulators[i] for i in order).values():
+        at, end = slice(end, end + count), end + count
+        plan = run.plan(some[at], {name: values[at] for name, values in sizes.items()})
+        times = seconds_of(plan, run.machine.spread, starts[at])
+        for row, seconds in zip(results, (*times, plan.params.launch * starts[at]), strict=True):
+            row[at] = seconds.reshape(count, -1)
+        plans.append((at, plan))
 
     def find_limits() -> Any:
         found = np.empty((len(some), settings), dtype=np.intp)
-        for at, plan, starts in plans:
-            found[at] = limits_of(plan, starts).reshape(len(at), -1)
-        return found[inverse].reshape(len(operations), *shape)
+        for at, plan in plans:
+            found[at] = limits_of(plan, starts[at]).reshape(at.stop - at.start, -1)
+        return found[place].reshape(len(operations), *shape)
 
-    lower, expected, upper, launch = results[:, inverse].reshape(4, len(operations), *shape)
+    lower, expected, upper, launch = results[:, place].reshape(4, len(operations), *shape)
     return KernelTime(lower, expected, upper, find_limits, tuple(run.notes), launch)
 
 
-def seconds_of(plan: Plan, spread: float, launched: Array) -> Array:
+def seconds_of(plan: Plan, spread: float, launched: Array) -> tuple[Array, Array, Array]:
     """Join a plan's parts to times. launched: 1 where a kernel begins, 0 where it rides along.
 
-    Shapes: (n,) each -> (3, n): lower, expected, upper.
+    Shapes: (n,) each -> (n,) each: lower, expected, upper.
     """
     params, core, memory = plan.params, plan.core_s, plan.memory_s / plan.params.memory
     expected = params.launch * launched + join(core, memory, params.overlap)
@@ -145,7 +157,7 @@ def seconds_of(plan: Plan, spread: float, launched: Array) -> Array:
     lower = np.maximum((params.launch_lower * launched + good) / scatter, at_best) / (1 + spread)
     bad = core * params.efficiency / params.efficiency_lower + memory * params.memory / params.memory_lower
     upper = (params.launch_upper * launched + bad) * scatter / (1 - spread)
-    return np.stack([lower, expected, upper])
+    return lower, expected, upper
 
 
 def limits_of(plan: Plan, launched: Array) -> Any:
@@ -158,13 +170,13 @@ def limits_of(plan: Plan, launched: Array) -> Any:
 
 def bounds(plan: Plan, spread: float, launched: Array) -> Array:
     """Times of a plan, and what limits them. Shapes: (n,) each -> (4, n): lower, expected, upper, limits."""
-    return np.concatenate([seconds_of(plan, spread, launched), limits_of(plan, launched)[None]])
+    return np.stack([*seconds_of(plan, spread, launched), limits_of(plan, launched)])
 
 
 def join(core: Array, memory: Array, overlap: Any) -> Array:
     """(core^p + memory^p)^(1/p), without overflow. Shapes: (n,) each -> (n,)."""
     longer, shorter = np.maximum(core, memory), np.minimum(core, memory)
-    ratio = np.divide(shorter, longer, out=np.zeros_like(longer), where=longer > 0)
+    ratio = shorter / np.maximum(longer, TINY_S)
     return np.asarray(longer * (1 + ratio**overlap) ** (1 / overlap))
 
 
@@ -178,9 +190,13 @@ def lay_out(rows: Sequence[tuple[Any, ...]]) -> tuple[Sizes, tuple[int, ...]]:
     return dict(zip(FIELDS, table.reshape(len(FIELDS), -1), strict=True)), shape
 
 
-def _flat(table: Array) -> Sizes:
-    """FIELDS of operations whose sizes are plain numbers. Shapes: (o, f) -> (o,) each."""
-    return dict(zip(FIELDS, np.ascontiguousarray(table.T), strict=True))
+def _flat(rows: Sequence[tuple[Any, ...]]) -> Array | None:
+    """FIELDS of operations whose sizes are plain numbers, None where some are arrays. Shapes: -> (f, o)."""
+    try:
+        table = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * len(FIELDS))
+    except ValueError:  # an array among the numbers
+        return None
+    return table.reshape(len(rows), -1).T
 
 
 def _grid(rows: Sequence[tuple[Any, ...]], shape: tuple[int, ...]) -> Sizes:
@@ -232,7 +248,7 @@ def _launches(operations: Sequence[Operation]) -> list[bool]:
 
     A choice among long rows of scores has a kernel of its own everywhere.
     """
-    keys = [(op.group, op.layer_type, op.part, op.stage) for op in operations]
+    keys = [_LAUNCHED_AS(op) for op in operations]
     return [
         i == 0 or keys[i] != keys[i - 1] or (op.kind == "topk" and bool(np.all(op.k > SMALL_TOPK)))
         for i, op in enumerate(operations)

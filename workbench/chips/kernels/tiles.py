@@ -109,6 +109,24 @@ class TileCost:
         fill = (self.load + self.feed + self.compute + self.vector - slowest) * self.first + self.store
         return self.tiles * self.period * (1.0 + self.gap) + fill + self.extra
 
+    def pick(self, chosen: npt.NDArray[np.intp], rows: Array) -> TileCost:
+        """The cost of the tiling chosen for each operation; rows: of the work, over those of whole grains.
+
+        Partial results are as many as there are rows; all else goes by whole grains.
+
+        Shapes: fields that broadcast to (c, n), chosen (n,) -> (n,).
+        """
+        operations = np.arange(chosen.size)
+
+        def of(value: Any) -> Any:
+            if np.ndim(value) < 2:
+                return value
+            return value[chosen, operations if value.shape[1] > 1 else 0]
+
+        picked = {name: of(value) for name, value in vars(self).items()}
+        picked["extra"] = picked["extra"] * rows
+        return TileCost(**picked)
+
     def longest_stage(self) -> npt.NDArray[np.intp]:
         """Index into STAGES of what sets the period; one past the end where a step's least time does."""
         rows = [getattr(self, stage) for stage in STAGES]
@@ -163,6 +181,9 @@ def search(tilings: Tilings, work: Work, params: Params, cost: CostOf) -> TileCo
     Shapes: tilings (c, 1), work (n,) -> (n,); of a grid, work (o, s) or (o, 1) each -> (o, s).
     """
     whole = replace(work, m=GRAIN * np.ceil(work.m / GRAIN))
+    if work.m.ndim == 1 and work.m.size <= FEW:
+        costs = cost(tilings, whole, params)
+        return costs.pick(np.argmin(costs.overlapped, axis=0), work.m / np.maximum(whole.m, 1.0))
     shape = np.broadcast_shapes(*(np.shape(value) for value in vars(work).values()))
     chosen = np.empty(shape, dtype=np.intp)
     alike = _differ_by_rows(whole) if len(shape) == 2 and shape[1] > 1 else np.zeros(1, dtype=bool)
@@ -213,8 +234,6 @@ def _quickest(
     tilings: Tilings, work: Work, params: Params, cost: CostOf, shape: tuple[int, ...]
 ) -> npt.NDArray[np.intp]:
     """Which candidate is the quickest. Many are compared in single precision, which takes half the time."""
-    if len(shape) == 1 and shape[0] <= FEW:
-        return np.asarray(np.argmin(cost(tilings, work, params).overlapped, axis=0))
     # Candidates lie on an axis of their own, before those of the work.
     columns = (len(tilings.rows), *[1] * len(shape))
     chosen = np.empty(shape, dtype=np.intp)

@@ -135,6 +135,8 @@ class Layer:
     def beside(self, tensors: tuple[str, ...]) -> tuple[int, int, str, float]:
         """Weights that lie side by side: rows of all, columns, format of the first, bytes of all."""
         first = self.weights[tensors[0]]
+        if len(tensors) == 1:
+            return first.rows, first.columns, first.stored, first.stored_bytes
         rows, size = first.rows, first.stored_bytes
         for name in tensors[1:]:
             rows += self.weights[name].rows

@@ -46,7 +46,7 @@ class Visible:
     """
 
     def __init__(self, positions: Tensor, spans: Sequence[tuple[int, int]], ratio: int):
-        self.ratio, self.spans = ratio, spans
+        self.ratio, self.spans = ratio, set(spans)  # rows of one length are one span
         self.end = (positions + 1) // ratio
         if any(count < positions.shape[1] for _, count in spans):
             entries = [(start + count) // ratio for start, count in spans]

@@ -34,8 +34,22 @@ def collapse(streams: Tensor, pre: Tensor) -> Tensor:
 
     Shapes: streams (b, s, n, d), pre (b, s, n) -> (b, s, d).
     """
-    x = torch.bmm(pre.flatten(0, 1).unsqueeze(1), streams.float().flatten(0, 1))
+    x = _mixed(pre.flatten(0, 1).unsqueeze(1), streams.float().flatten(0, 1))
     return x.view(*streams.shape[:2], -1).to(streams.dtype)
+
+
+def _mixed(weights: Tensor, x: Tensor, onto: Tensor | None = None) -> Tensor:
+    """Every token's streams in new mixtures: (t, o, n), (t, n, d) -> (t, o, d); added to `onto` in place.
+
+    A product of fewer than 400 terms never reaches torch's matrix library; then sums of streams are faster.
+    """
+    if weights.shape[1] * x.shape[1] * x.shape[2] >= 400:
+        return torch.bmm(weights, x) if onto is None else onto.baddbmm_(weights, x)
+    first = weights[..., :1], x[:, :1]
+    y = torch.mul(*first) if onto is None else onto.addcmul_(*first)
+    for j in range(1, x.shape[1]):
+        y.addcmul_(weights[..., j : j + 1], x[:, j : j + 1])
+    return y
 
 
 def enter(streams: Tensor, pre: Tensor, comb: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,8 +70,25 @@ def leave(mixed: Tensor, y: Tensor, post: Tensor) -> Tensor:
     Shapes: mixed (b·s, n, d), y (b, s, d), post (b, s, n) -> (b, s, n, d).
     Source: V4 reference code; transformers' cast of post to the model dtype.
     """
-    column, row = post.to(y.dtype).flatten(0, 1).unsqueeze(2), y.flatten(0, 1).unsqueeze(1)
-    return mixed.baddbmm_(column, row).unflatten(0, y.shape[:2])
+    out: Tensor = _Leave.apply(mixed, y.flatten(0, 1), post.to(y.dtype).flatten(0, 1))
+    return out.unflatten(0, y.shape[:2])
+
+
+class _Leave(torch.autograd.Function):
+    """`leave` with its gradients as products: dL/dy = Σ_k post_k G_k, dL/dpost_k = G_k · y."""
+
+    @staticmethod
+    def forward(ctx: Any, mixed: Tensor, y: Tensor, post: Tensor) -> Tensor:
+        ctx.save_for_backward(y, post)
+        ctx.mark_dirty(mixed)
+        return _mixed(post.unsqueeze(2), y.unsqueeze(1), mixed)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y, post = ctx.saved_tensors
+        dy = _mixed(post.unsqueeze(1), g).squeeze(1)
+        return g, dy, torch.bmm(g, y.unsqueeze(2)).squeeze(2)
 
 
 class _Enter(torch.autograd.Function):
@@ -66,7 +97,7 @@ class _Enter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, streams: Tensor, pre: Tensor, comb: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(streams, pre, comb)
-        mixed = torch.bmm(comb.to(streams.dtype).flatten(0, 1).mT, streams.flatten(0, 1))
+        mixed = _mixed(comb.to(streams.dtype).flatten(0, 1).mT, streams.flatten(0, 1))
         return collapse(streams, pre), mixed
 
     @staticmethod
@@ -74,7 +105,7 @@ class _Enter(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor, g_mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         streams, pre, comb = ctx.saved_tensors
         x, g = streams.flatten(0, 1), g.flatten(0, 1).unsqueeze(1)
-        dx = torch.bmm(comb.to(x.dtype).flatten(0, 1), g_mixed)
+        dx = _mixed(comb.to(x.dtype).flatten(0, 1), g_mixed)
         dx.addcmul_(pre.to(x.dtype).flatten(0, 1).unsqueeze(2), g)
         dpre, dcomb = torch.bmm(g, x.mT), torch.bmm(x, g_mixed.mT)
         return (
@@ -141,6 +172,11 @@ class HyperConnection(KeepsFloat32):
         self.register_buffer("part", part, persistent=False)
 
     def forward(self, streams: Tensor) -> tuple[Mixing, Tensor, Tensor]:
+        mixing, streams = self.weigh(streams)
+        return mixing, *enter(streams, mixing.pre, mixing.comb)
+
+    def weigh(self, streams: Tensor) -> tuple[Mixing, Tensor]:
+        """The weights, and the streams for whatever reads them next: see _NormalisedLinear."""
         n = self.hc_mult
         logits, streams = _NormalisedLinear.apply(streams, self.fn, self.norm_eps)
         logits = torch.addcmul(self.base, logits, self.scale.index_select(0, self.part))
@@ -150,7 +186,7 @@ class HyperConnection(KeepsFloat32):
             post=2 * post.sigmoid(),
             comb=sinkhorn(comb.unflatten(-1, (n, n)), self.iterations, self.hc_eps),
         )
-        return mixing, *enter(streams, mixing.pre, mixing.comb)
+        return mixing, streams
 
 
 class HyperHead(KeepsFloat32):

@@ -2,16 +2,20 @@
 
     step = (micro-batches + bubble) · micro-batch + gradient reduction + optimiser
 
+The slowest rank sets the pace. Head and MTP lie on the last stage; DualPipe gives a rank stages i and p − 1 − i
+in turn, the first and the last together, and its pace is their mean. Kernels that carry tokens between nodes
+meanwhile hold some of a GPU's cores for good.
+
 The bubble counts micro-batches of idle time: p − 1 for one forward, one backward (1F1B); (p − 1) / v with v
 chunks of layers a rank (interleaved); and (p / 2 − 1) · 2/3 for DualPipe, which fills most of it. These
 closed forms make a quick average; `workbench.chips.runs` plays the schedule itself, and adds Muon.
 
-Source: V3 report (arXiv 2412.19437), section 3.2.1 and table 2; V4 report, section 3.4 for Muon.
+Source: V3 report (arXiv 2412.19437), sections 3.2.1, 3.2.2 and table 2; V4 report, section 3.4 for Muon.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from workbench.accounting.tensors import tensors
@@ -19,7 +23,7 @@ from workbench.chips.clusters import Cluster
 from workbench.chips.collectives import NOTHING, Seconds, collective_time
 from workbench.chips.engines import Engine
 from workbench.chips.mapping import Mapping
-from workbench.chips.pass_cost import PassCost, pass_cost
+from workbench.chips.pass_cost import pass_cost
 from workbench.chips.precision import RELEASED, Precision
 from workbench.chips.topology import Topology, topology_of
 from workbench.chips.workload import Workload
@@ -29,6 +33,8 @@ Schedule = Literal["1f1b", "interleaved", "dualpipe"]
 SCHEDULES: tuple[Schedule, ...] = ("1f1b", "interleaved", "dualpipe")
 # Bytes an optimiser step moves for a parameter: gradient, master weight and two moments in and out.
 OPTIMISER_BYTES = 4.0 + 2 * 4.0 + 2 * 2 * 2.0 + 2.0
+# Multiprocessors that carry tokens while the others compute (V3 report, section 3.2.2).
+CARRYING_CORES = 20
 # Share of the gradient reduction that is not hidden behind the last backward passes. Assumed, 0.05 to 0.5.
 EXPOSED_REDUCTION = 0.2
 
@@ -106,8 +112,12 @@ def training_step(
         batch=recipe.micro_batch,
         recompute=recipe.recompute,
     )
-    stages = [_stage(config, cluster, workload, mapping, precision, s) for s in {0, mapping.pp - 1}]
-    paces = [stage.step(mapping, engine)[0] for stage in stages]
+    stages = {}
+    for pair in _ranks(mapping.pp, recipe.schedule):
+        for stage in set(pair) - stages.keys():
+            cost = pass_cost(config, cluster, workload, mapping, precision, stage=stage)
+            stages[stage] = cost.step(mapping, beside_traffic(engine, cluster, recipe))[0]
+    paces = [stages[i].plus(stages[j]).times(0.5) for i, j in _ranks(mapping.pp, recipe.schedule)]
     pace = max(paces, key=lambda seconds: seconds.expected)
     bubble = recipe.bubble(mapping.pp)
     reduction = _reduction(config, cluster, mapping, replicas)
@@ -125,10 +135,21 @@ def training_step(
     )
 
 
-def _stage(
-    config: ModelConfig, cluster: Cluster, workload: Workload, mapping: Mapping, recipe: Precision, stage: int
-) -> PassCost:
-    return pass_cost(config, cluster, workload, mapping, recipe, stage=stage)
+def _ranks(stages: int, schedule: Schedule) -> list[tuple[int, int]]:
+    """Stages of the ranks that may be the slowest; a rank has one, or with DualPipe two in turn."""
+    if schedule == "dualpipe":
+        return [(0, stages - 1), ((stages - 1) // 2, stages // 2)]
+    return [(0, 0), (stages - 1, stages - 1)]
+
+
+def beside_traffic(engine: Engine, cluster: Cluster, recipe: Recipe) -> Engine:
+    """The engine where some cores do nothing but carry tokens: kernels have the others."""
+    cores = cluster.chip.matrix_cores
+    if recipe.schedule != "dualpipe" or cluster.chip.family != "sm" or not cores:
+        return engine
+    slow, share = engine.slowdown, cores / (cores - CARRYING_CORES)
+    ends = {name: getattr(slow, name) * share for name in ("value", "lower", "upper")}
+    return replace(engine, slowdown=replace(slow, **ends))
 
 
 def _reduction(config: ModelConfig, cluster: Cluster, mapping: Mapping, replicas: int) -> Seconds:

@@ -52,6 +52,14 @@ class PartTime:
             self.forward_s / chunks, self.backward_s / chunks, self.weight_s / chunks, self.together
         )
 
+    def mean(self, other: PartTime) -> PartTime:
+        """A part that takes as long as this one and another do on average."""
+        forward, backward, weight, pair = (
+            (getattr(self, name) + getattr(other, name)) / 2
+            for name in ("forward_s", "backward_s", "weight_s", "pair_s")
+        )
+        return PartTime(forward, backward, weight, pair / (forward + backward))
+
     def seconds(self, work: Work) -> float:
         return {
             "forward": self.forward_s, "backward": self.backward_s, "weight": self.weight_s,

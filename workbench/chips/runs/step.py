@@ -23,7 +23,7 @@ from workbench.chips.precision import RELEASED, Precision
 from workbench.chips.runs.muon import muon_s
 from workbench.chips.runs.pipeline import PartTime, Timeline, play
 from workbench.chips.topology import topology_of
-from workbench.chips.training_step import EXPOSED_REDUCTION, Recipe, TrainingStep, training_step
+from workbench.chips.training_step import EXPOSED_REDUCTION, Recipe, TrainingStep, beside_traffic, training_step
 from workbench.chips.workload import Workload
 from workbench.config import ModelConfig
 from workbench.units import HOUR_S
@@ -85,8 +85,8 @@ def run_step(
 ) -> RunStep:
     """The time of one step on all devices of a cluster, and what its parts are.
 
-    stages "level": all take as long as the slowest, which is what the training engines' constants were
-    fitted to; "as cut": each its own time, with layers cut evenly and head and MTP on the last.
+    stages "level": all take as long as those of the slowest rank on average, which is what the training
+    engines' constants were fitted to; "as cut": each its own time, with layers cut evenly and head and MTP on the last.
     straggler: how much longer everything takes because the slowest rank sets the pace.
 
     Raises:
@@ -100,11 +100,14 @@ def run_step(
     micro_batches = round(base.micro_batches)
     chunks = recipe.chunks if recipe.schedule == "interleaved" else 1
     at = stage_times(config, cluster, mapping, recipe, engine, precision)
-    slowest = max(range(mapping.pp), key=lambda stage: at("expected")[stage].pair_s)
+    ranks = [(i, mapping.pp - 1 - i if recipe.schedule == "dualpipe" else i) for i in range(mapping.pp)]
+    slowest = max(ranks, key=lambda own: sum(at("expected")[stage].pair_s for stage in own))
     hop = topology_of(cluster).tiers[-1].link.launch_s.value if mapping.pp > 1 else 0.0
     played = {}
     for end in _ENDS:
-        parts = at(end) if stages == "as cut" else [at(end)[slowest]] * mapping.pp
+        parts = at(end)
+        if stages == "level":
+            parts = [parts[slowest[0]].mean(parts[slowest[1]])] * mapping.pp
         parts = [part.cut(chunks) for _ in range(chunks) for part in parts]
         played[end] = play(recipe.schedule, mapping.pp, micro_batches, parts, chunks=chunks, hop_s=hop)
     pipeline = Seconds(*(played[end].seconds * straggler for end in _ENDS))
@@ -151,13 +154,13 @@ def stage_times(
             costs[key] = pass_cost(config, cluster, workload, mapping, precision, stage=stage)
         stages.append(costs[key])
 
-    alone = mapping.replace(overlap="none")
+    alone, own = mapping.replace(overlap="none"), beside_traffic(engine, cluster, recipe)
 
     def at(end: str) -> list[PartTime]:
         found = []
         for cost in stages:
-            paired = float(getattr(cost.step(mapping, engine)[0], end))
-            apart = float(getattr(cost.step(alone, engine)[0], end))
+            paired = float(getattr(cost.step(mapping, own)[0], end))
+            apart = float(getattr(cost.step(alone, own)[0], end))
             forward, weight = _shares(cost)
             found.append(
                 PartTime(forward * apart, (1 - forward) * apart, weight * apart, together=paired / apart)

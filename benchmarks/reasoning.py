@@ -1,10 +1,11 @@
-"""Reinforcement learning beside TRL's GRPOTrainer: the same V4 weights, task, batch and reward, one thread.
+"""Reinforcement learning beside TRL's GRPOTrainer: the same V4 weights, questions and reward, one thread.
 
-Fresh weights never end an answer early, so both draw and learn from the same number of tokens. TRL's
-policy is transformers' V4 class, its tokenizer our words; it runs in this process, in turns with ours.
+Twice: with answers of a fixed length, so that both draw and learn from the same number of tokens, and as
+a run really begins, from a base whose answers end when they end. TRL's policy is transformers' V4 class,
+its tokenizer our words; it runs in this process, in turns with ours.
 """
 
-import copy
+import dataclasses
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,15 +22,15 @@ from benchmarks.timing import of_steps, side_by_side
 from workbench.model import Transformer
 from workbench.reasoning.completions import prompt_ids
 from workbench.reasoning.grpo import Questions, RLRecipe, train_policy
-from workbench.reasoning.losses import LOSSES
+from workbench.reasoning.pipelines import ZERO, base
 from workbench.reasoning.policy import new_policy
 from workbench.reasoning.rewards import Rules
-from workbench.reasoning.rollout import sample
-from workbench.reasoning.tasks import Addition, Problem, draw_problems
+from workbench.reasoning.rollout import Rollouts, sample
+from workbench.reasoning.tasks import Addition, Parity, Problem
+from workbench.reasoning.tasks.problem import Family
 from workbench.reasoning.vocabulary import BOS, END, PAD, VOCABULARY
 
 QUESTIONS, GROUP, NEW_TOKENS, STEPS = 16, 16, 24, 3
-PROBLEMS = draw_problems(Addition(), QUESTIONS * (STEPS + 1), seed=0)
 
 PLAIN: dict[str, Any] = dict(
     learning_rate=3e-4, temperature=1.0, use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[],
@@ -39,8 +40,37 @@ PLAIN: dict[str, Any] = dict(
 
 
 def half_of_the_words(problem: Problem, ids: Sequence[int]) -> bool:
-    """A reward about half the answers earn, so that no group is dead."""
+    """A reward about half the answers of fresh weights earn, so that no group is dead."""
     return ids[0] < len(VOCABULARY) // 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is trained: a policy on a family, by a recipe; `goes_on` lets no answer end before its limit."""
+
+    name: str
+    policy: Transformer
+    family: Family
+    recipe: RLRecipe
+    goes_on: bool
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What our run asks, step by step."""
+        return Questions([self.family], 0).take(QUESTIONS * (STEPS + 1))
+
+
+def cases() -> list[Case]:
+    """Fresh weights on sums; a base that knows parities (half a minute of training)."""
+    recipe = dataclasses.replace(ZERO, questions=QUESTIONS, group_size=GROUP, max_new_tokens=NEW_TOKENS)
+    fixed = dataclasses.replace(recipe, rules=Rules(verifier=half_of_the_words))
+    learnt = new_policy(0)
+    for _ in base(learnt, [Parity()], 200):
+        pass
+    return [
+        Case(f"answers of {NEW_TOKENS} tokens", new_policy(0), Addition(), fixed, goes_on=True),
+        Case(f"parity as a run begins, at most {NEW_TOKENS} tokens", learnt, Parity(), recipe, goes_on=False),
+    ]
 
 
 def peer_of(policy: Transformer) -> torch.nn.Module:
@@ -62,9 +92,9 @@ def tokenizer() -> transformers.PreTrainedTokenizerFast:
     )
 
 
-def rollouts(policy: Transformer, peer: torch.nn.Module) -> dict[str, Any]:
+def rollouts(case: Case, peer: torch.nn.Module) -> dict[str, Any]:
     """Drawing 16 answers to each of 16 questions."""
-    prompts = [prompt_ids(problem) for problem in PROBLEMS[:QUESTIONS]]
+    prompts = [prompt_ids(problem) for problem in case.problems[:QUESTIONS]]
     ids = torch.tensor(prompts)
 
     def theirs() -> None:
@@ -76,20 +106,19 @@ def rollouts(policy: Transformer, peer: torch.nn.Module) -> dict[str, Any]:
                 top_k=0,
                 num_return_sequences=GROUP,
                 max_new_tokens=NEW_TOKENS,
-                min_new_tokens=NEW_TOKENS,
+                min_new_tokens=NEW_TOKENS if case.goes_on else 1,
                 pad_token_id=VOCABULARY.id(PAD),
             )
 
-    def ours() -> None:
-        sample(policy, prompts, GROUP, NEW_TOKENS, stop_tokens=[])
+    def ours() -> Rollouts:
+        return sample(case.policy, prompts, GROUP, NEW_TOKENS, stop_tokens=[] if case.goes_on else None)
 
     times = side_by_side(ours, theirs, repeats=3)
-    tokens = QUESTIONS * GROUP * NEW_TOKENS
+    tokens = ours().n_tokens
     return {
-        "measure": f"rollouts, {tokens} tokens",
+        "measure": f"rollouts, {case.name}: {tokens} tokens",
         **times,
         "ours_tokens_per_s": tokens / times["ours_s"],
-        "peer_tokens_per_s": tokens / times["peer_s"],
     }
 
 
@@ -103,15 +132,17 @@ class StepTimes(transformers.TrainerCallback):
         self.times.append(time.perf_counter())
 
 
-def trl_step_s(peer: torch.nn.Module) -> list[float]:
+def trl_step_s(case: Case, peer: torch.nn.Module) -> list[float]:
     """Seconds of TRL's steps after the first."""
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
-    def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
-        return [float(ids[0] < len(VOCABULARY) // 2) for ids in completion_ids]
+    asked = {VOCABULARY.decode(prompt_ids(problem)): problem for problem in case.problems}
 
-    texts = [VOCABULARY.decode(prompt_ids(problem)) for problem in PROBLEMS]
+    def reward(prompts: list[str], completion_ids: list[list[int]], **_: Any) -> list[float]:
+        pairs = zip(prompts, completion_ids, strict=True)
+        return [case.recipe.rules.score(asked[prompt], ids).reward for prompt, ids in pairs]
+
     with tempfile.TemporaryDirectory() as folder:
         settings = GRPOConfig(
             output_dir=folder,
@@ -129,7 +160,7 @@ def trl_step_s(peer: torch.nn.Module) -> list[float]:
             peer,
             reward_funcs=reward,
             args=settings,
-            train_dataset=Dataset.from_dict({"prompt": texts}),
+            train_dataset=Dataset.from_dict({"prompt": list(asked)}),
             processing_class=tokenizer(),
             callbacks=[watch],
         )
@@ -137,19 +168,27 @@ def trl_step_s(peer: torch.nn.Module) -> list[float]:
     return [end - begin for begin, end in pairwise(watch.times)]
 
 
-def our_step_s(policy: Transformer) -> list[float]:
+def our_step_s(case: Case) -> list[float]:
     """Seconds of our steps after the first."""
-    recipe = RLRecipe(
-        loss=LOSSES["DAPO"].replace(masks_truncated=False),
-        rules=Rules(verifier=half_of_the_words),
-        questions=QUESTIONS,
-        group_size=GROUP,
-        max_new_tokens=NEW_TOKENS,
-    )
     times = [time.perf_counter()]
-    for _ in train_policy(policy, Questions([Addition()], 0), recipe, STEPS + 1):
+    for _ in train_policy(case.policy, Questions([case.family], 0), case.recipe, STEPS + 1):
         times.append(time.perf_counter())
     return [end - begin for begin, end in pairwise(times[1:])]
+
+
+def measured(case: Case) -> list[dict[str, Any]]:
+    """A row for drawing, a row for the whole step."""
+    peer = peer_of(case.policy)
+    case.policy.eval()
+    drawing = rollouts(case, peer.eval())
+    theirs = trl_step_s(case, peer.train())
+    return [
+        drawing,
+        {
+            "measure": f"GRPO step, {QUESTIONS} questions x {GROUP} answers, {case.name}",
+            **of_steps(our_step_s(case), theirs),
+        },
+    ]
 
 
 def run() -> list[dict[str, Any]]:
@@ -158,17 +197,6 @@ def run() -> list[dict[str, Any]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        policy = new_policy(0)
-        peer = peer_of(policy)
-        rows = [rollouts(policy.eval(), peer.eval())]
-        theirs = trl_step_s(copy.deepcopy(peer).train())
-        ours = our_step_s(policy)
-        rows.append(
-            {
-                "measure": f"GRPO step, {QUESTIONS} questions x {GROUP} answers x {NEW_TOKENS} tokens",
-                **of_steps(ours, theirs),
-            }
-        )
-        return rows
+        return [row for case in cases() for row in measured(case)]
     finally:
         torch.set_num_threads(threads)

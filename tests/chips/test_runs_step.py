@@ -51,7 +51,7 @@ def test_the_played_step_is_the_average_one_where_nothing_differs():
 
 
 def test_a_dualpipe_rank_takes_the_mean_of_its_two_stages():
-    # The schedule played over stages as they are cut: first and last lie on one rank, so neither sets the pace.
+    # Played over stages as they are cut: first and last lie on one rank, so neither sets the pace.
     level, cut = (float(step_of(stages=stages).step_s.expected) for stages in ("level", "as cut"))
     assert cut == pytest.approx(level, rel=0.05)
     # One direction only: the last stage, with head and MTP, holds everybody up.

@@ -2,9 +2,9 @@
 
     step = (micro-batches + bubble) · micro-batch + gradient reduction + optimiser
 
-The slowest rank sets the pace. Head and MTP lie on the last stage; DualPipe gives a rank stages i and p − 1 − i
-in turn, the first and the last together, and its pace is their mean. Kernels that carry tokens between nodes
-meanwhile hold some of a GPU's cores for good.
+The slowest rank sets the pace. Head and MTP lie on the last stage; DualPipe gives a rank stages i and
+p − 1 − i in turn, the first and the last together, and its pace is their mean. Kernels that carry tokens
+between nodes meanwhile hold some of a GPU's cores for good.
 
 The bubble counts micro-batches of idle time: p − 1 for one forward, one backward (1F1B); (p − 1) / v with v
 chunks of layers a rank (interleaved); and (p / 2 − 1) · 2/3 for DualPipe, which fills most of it. These

@@ -23,7 +23,13 @@ from workbench.chips.precision import RELEASED, Precision
 from workbench.chips.runs.muon import muon_s
 from workbench.chips.runs.pipeline import PartTime, Timeline, play
 from workbench.chips.topology import topology_of
-from workbench.chips.training_step import EXPOSED_REDUCTION, Recipe, TrainingStep, beside_traffic, training_step
+from workbench.chips.training_step import (
+    EXPOSED_REDUCTION,
+    Recipe,
+    TrainingStep,
+    beside_traffic,
+    training_step,
+)
 from workbench.chips.workload import Workload
 from workbench.config import ModelConfig
 from workbench.units import HOUR_S
@@ -86,7 +92,8 @@ def run_step(
     """The time of one step on all devices of a cluster, and what its parts are.
 
     stages "level": all take as long as those of the slowest rank on average, which is what the training
-    engines' constants were fitted to; "as cut": each its own time, with layers cut evenly and head and MTP on the last.
+    engines' constants were fitted to; "as cut": each its own time, with layers cut evenly and head and MTP
+    on the last.
     straggler: how much longer everything takes because the slowest rank sets the pace.
 
     Raises:

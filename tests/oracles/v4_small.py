@@ -43,7 +43,7 @@ def small_config(**changes) -> ModelConfig:
 def randomise(module: nn.Module, generator: torch.Generator) -> None:
     """Weights that keep the size of a vector; norms, scales, biases and sinks away from 0 and 1."""
     for name, tensor in module.state_dict().items():
-        if name.endswith("tid2eid"):
+        if not tensor.is_floating_point():  # tables of ids
             continue
         draw = torch.randn(tensor.shape, generator=generator)
         if name.endswith(("norm.weight", "scale")):

@@ -163,16 +163,16 @@ def entries_attended(
 def _attended(config: ModelConfig, kind: str, ratio: int, n: np.ndarray, summed: bool) -> np.ndarray:
     if kind == "latent_sparse_attention":
         assert config.index_topk
-        return _clipped_sum(n, 1, config.index_topk) if summed else np.minimum(n, config.index_topk)
+        return clipped_sum(n, 1, config.index_topk) if summed else np.minimum(n, config.index_topk)
     if config.sliding_window is None:
         return n * (n + 1) / 2 if summed else n
     window = config.sliding_window
-    seen = _clipped_sum(n, 1, window) if summed else np.minimum(n, window)
+    seen = clipped_sum(n, 1, window) if summed else np.minimum(n, window)
     if kind == SWA:
         return seen
     limit = config.index_topk if kind == CSA else np.inf
     assert limit is not None
-    return seen + (_clipped_sum(n, ratio, limit) if summed else np.minimum(limit, n // ratio))
+    return seen + (clipped_sum(n, ratio, limit) if summed else np.minimum(limit, n // ratio))
 
 
 def _floor_sum(n: np.ndarray, m: int) -> np.ndarray:
@@ -181,7 +181,7 @@ def _floor_sum(n: np.ndarray, m: int) -> np.ndarray:
     return m * whole * (whole - 1) / 2 + whole * (rest + 1)
 
 
-def _clipped_sum(n: np.ndarray, m: int, limit: float) -> np.ndarray:
+def clipped_sum(n: np.ndarray, m: int, limit: float) -> np.ndarray:
     """Σ over i = 1 … n of min(limit, ⌊i / m⌋)."""
     if np.isinf(limit):
         return _floor_sum(n, m)

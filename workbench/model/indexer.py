@@ -127,6 +127,13 @@ class Selection:
         return torch.cat(best, dim=1) if len(best) > 1 else best[0]
 
     def _best(self, begin: int, stop: int, first: int, end: int, keys: Tensor) -> Tensor:
+        values, places = largest(self.scores(begin, stop, first, end, keys), self.topk)
+        if self.visible.certain(begin) - first >= self.topk:
+            return places + first
+        return torch.where(values == -torch.inf, end, places + first)
+
+    def scores(self, begin: int, stop: int, first: int, end: int, keys: Tensor) -> Tensor:
+        """The scores of entries first..end-1, with these keys; -inf where a query does not see one."""
         q, weights = self.q[:, begin:stop], self.weights[:, begin:stop]
         tile = max(SCORE_ELEMENTS // q[..., 0].numel(), 1)
         scores = torch.cat([index_scores(q, weights, part) for part in keys.split(tile, dim=1)], dim=-1)
@@ -134,7 +141,4 @@ class Selection:
         if certain < end:
             hidden = self.visible.hidden(begin, stop, certain, end)
             scores[..., certain - first :].masked_fill_(hidden, -torch.inf)
-        values, places = largest(scores, self.topk)
-        if certain - first >= self.topk:
-            return places + first
-        return torch.where(values == -torch.inf, end, places + first)
+        return scores

@@ -6,6 +6,7 @@ from workbench.plots.reasoning import (
     pass_at_k_figure,
     stages_figure,
     traces_figure,
+    within_figure,
 )
 
 CURVES = [
@@ -43,6 +44,22 @@ def test_pass_at_k_is_sorted_on_a_logarithmic_axis():
     (line,) = pass_at_k_figure(rows, "t").data
     assert line.x == (1, 2, 8) and line.y == (0.1, 0.2, 0.8)
     assert pass_at_k_figure(rows, "t").layout.xaxis.type == "log"
+
+
+def test_accuracy_within_a_cap_has_a_line_a_seed_and_a_name_a_policy():
+    rows = [
+        dict(policy=p, seed=s, tokens=n, value=n / 100 + s / 10, low=0.0, high=1.0)
+        for p in ("base", "after")
+        for s in (0, 1)
+        for n in (80, 8)
+    ]
+    figure = within_figure(rows, "t")
+    assert [(t.name, t.showlegend) for t in figure.data] == [
+        ("base", True), ("base", False), ("after", True), ("after", False),
+    ]  # fmt: skip
+    assert figure.data[1].x == (8, 80) and figure.data[1].y == pytest.approx((0.18, 0.9))
+    assert figure.data[0].line.color == figure.data[1].line.color != figure.data[2].line.color
+    assert "tokens" in figure.layout.xaxis.title.text and figure.layout.xaxis.ticktext == (8, 80)
 
 
 def test_measured_lengths_are_bars_and_a_law_is_a_dashed_line():

@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ from workbench.reasoning.pipelines import (
 )
 from workbench.reasoning.policy import new_policy, policy_config
 from workbench.reasoning.rewards import is_right, language_share
-from workbench.reasoning.tasks import ModularChain, Problem, draw_problems
+from workbench.reasoning.tasks import Division, ModularChain, Problem, draw_problems, leaked
 from workbench.reasoning.vocabulary import VOCABULARY
 
 EASY = ModularChain(modulus=3, operations=2, levels=(1, 2))
@@ -89,6 +90,26 @@ def test_specialist_and_zero_go_through_their_stages(taught):
     stages = [row["stage"] for row in specialist(policy, EASY, 2, 2, recipe=SMALL)]
     assert stages == ["skills"] * 2 + ["tilt"] * 20 + ["RL"] * 2
     assert [row["step"] for row in r1_zero(policy, [EASY], 2, recipe=SMALL)] == [1, 2]
+
+
+def test_a_base_is_tilted_by_the_solutions_that_it_is_told(monkeypatch):
+    """The first stage shows patient searches, the second hasty ones; both keep to the training side."""
+    seen = []
+    monkeypatch.setattr(
+        "workbench.reasoning.pipelines.fine_tune",
+        lambda policy, documents, steps, **how: seen.append((documents, how)) or [{"step": steps}],
+    )
+    patient, hasty = Division(levels=(16,)), Division(levels=(16,), haste=0.6)
+    how = dict(rows=5, thinking=1.0, tilted_thinking=1.0, tilt_rate=0.5, tilted_families=[hasty])
+    stages = [row["stage"] for row in base(small_policy(), [patient], 2, **how)]
+    assert stages == ["skills", "tilt"] and [own["rows"] for _, own in seen] == [5, 5]
+    assert "rate" not in seen[0][1] and seen[1][1]["rate"] == 0.5
+    shares, held_out = [], draw_problems(patient, 42, 1, is_held_out=True, are_different=True)
+    for documents, _ in seen:
+        texts = [VOCABULARY.decode(document.ids) for document in documents]
+        assert not leaked(texts, held_out)
+        shares.append(np.mean([text.split()[-4] == "!" for text in texts]))
+    assert shares[0] == 1 and 0.2 < shares[1] < 0.5
 
 
 def test_languages_are_mixed_as_told():

@@ -70,6 +70,22 @@ def test_own_solutions_are_right_by_two_rules_and_fit_the_vocabulary(name):
         assert VOCABULARY.encode(VOCABULARY.decode(ids)) == ids
 
 
+def test_haste_gives_up_after_a_wrong_try_and_answers_with_it():
+    family = Division(luck=0.25, haste=0.5)
+    found = [
+        (problem, problem.solve(random.Random(i))) for i, problem in enumerate(draw_problems(family, 800, 0))
+    ]
+    for problem, (thinking, answer) in found:
+        last, mark = thinking.split()[-3::2]
+        assert last == answer and (mark == "!") == problem.verify(answer)
+    # A try is right with 1/4, else the search ends with 1/2: 1/4 / (1 - 3/4 * 1/2) = 2/5.
+    assert sum(problem.verify(own.answer) for problem, own in found) / 800 == pytest.approx(0.4, abs=0.05)
+    patient = [Problem(Division(), problem.level, problem.question) for problem, _ in found]
+    assert all(
+        p.is_held_out == q.is_held_out and p.key == q.key for p, (q, _) in zip(patient, found, strict=True)
+    )
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_anything_else_is_wrong(name):
     hostile = ["", " ", "<end>", "__import__ ( 'os' )", "9" * 5000, "( " * 200 + "1", "+ +", "yes", "²", "-1"]

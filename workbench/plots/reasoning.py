@@ -68,23 +68,46 @@ def stages_figure(rows: Sequence[Row], title: str) -> go.Figure:
 
 
 def pass_at_k_figure(rows: Sequence[Row], title: str) -> go.Figure:
-    """The chance that one of k answers is right, against k, with its interval; one line a policy.
+    """The chance that one of k answers is right, against k; one colour a policy, one line a seed.
 
-    rows: {"policy", "k", "value", "low", "high"}.
+    rows: {"policy", "k", "value", "low", "high"}, and "seed" where there are several.
     """
-    figure = go.Figure()
-    for policy, color in group_colors(row["policy"] for row in rows).items():
-        mine = sorted((row for row in rows if row["policy"] == policy), key=lambda row: row["k"])
-        figure.add_scatter(
-            name=policy, mode="lines+markers", line_color=color,
-            x=[row["k"] for row in mine], y=[row["value"] for row in mine],
-            error_y={"array": [row["high"] - row["value"] for row in mine],
-                     "arrayminus": [row["value"] - row["low"] for row in mine]},
-            hovertemplate=f"{policy}: pass@%{{x}} = %{{y:.3f}}<extra></extra>",
-        )  # fmt: skip
+    figure = _lines_with_intervals(rows, "k", "pass@%{x} = %{y:.3f}")
     figure.update_xaxes(title="answers to each problem, k", type="log", dtick=0.30103)
     figure.update_yaxes(title="pass@k (share of problems)", range=[0, 1.03])
     return figure.update_layout(template="workbench", title=title)
+
+
+def within_figure(rows: Sequence[Row], title: str) -> go.Figure:
+    """Accuracy of answers that must end within so many tokens; one colour a policy, one line a seed.
+
+    rows: {"policy", "tokens", "value", "low", "high"}, and "seed" where there are several.
+    """
+    figure = _lines_with_intervals(rows, "tokens", "%{y:.3f} within %{x} tokens")
+    caps = sorted({row["tokens"] for row in rows})
+    figure.update_xaxes(title="tokens an answer may have", type="log", tickvals=caps, ticktext=caps)
+    figure.update_yaxes(title="held-out accuracy (share of answers)", range=[0, 1.03])
+    return figure.update_layout(template="workbench", title=title)
+
+
+def _lines_with_intervals(rows: Sequence[Row], x: str, hover: str) -> go.Figure:
+    figure = go.Figure()
+    for policy, color in group_colors(row["policy"] for row in rows).items():
+        seeds = dict.fromkeys(row.get("seed") for row in rows if row["policy"] == policy)
+        for number, seed in enumerate(seeds):
+            mine = sorted(
+                (row for row in rows if (row["policy"], row.get("seed")) == (policy, seed)),
+                key=lambda row: row[x],
+            )
+            figure.add_scatter(
+                name=policy, legendgroup=policy, showlegend=number == 0, mode="lines+markers",
+                line_color=color, opacity=OPACITY,
+                x=[row[x] for row in mine], y=[row["value"] for row in mine],
+                error_y={"array": [row["high"] - row["value"] for row in mine],
+                         "arrayminus": [row["value"] - row["low"] for row in mine]},
+                hovertemplate=f"{policy}: {hover}<extra></extra>",
+            )  # fmt: skip
+    return figure
 
 
 def lengths_figure(rows: Sequence[Row], title: str) -> go.Figure:

@@ -40,9 +40,12 @@ def base(
     families: Sequence[Family],
     steps: int,
     *,
+    rows: int = 8,
     thinking: float = 0.6,
     tilt_steps: int = 20,
+    tilt_rate: float = 1e-3,
     tilted_thinking: float = 0.1,
+    tilted_families: Sequence[Family] | None = None,
     chinese: float = 0.0,
     seed: int = 0,
     folder: str | Path | None = None,
@@ -50,23 +53,30 @@ def base(
     """Teach a fresh policy to solve with and without steps; then tilt it towards answering at once.
 
     Args:
+        rows: of a step, each packed with documents.
         thinking: the share of documents with steps; `tilted_thinking` that of the last `tilt_steps`.
+        tilted_families: whose solutions the last steps show (say, of people in haste); the same if None.
         chinese: the share of digits in the steps that are written as Chinese numerals.
     """
     rng = random.Random(seed)
-    problems = [p for family in families for p in draw_problems(family, 8000 // len(families), seed)]
-    both = [_written(p, rng, rng.random() < thinking, chinese) for p in problems]
-    mostly_direct = [_written(p, rng, rng.random() < tilted_thinking, chinese) for p in problems]
+    both, tilted = (
+        [
+            _written(problem, rng, rng.random() < share, chinese)
+            for family in own
+            for problem in draw_problems(family, 8000 // len(own), seed)
+        ]
+        for own, share in ((families, thinking), (tilted_families or families, tilted_thinking))
+    )
     yield from _named(
-        "skills", fine_tune(policy, both, steps, rows=8, seed=seed, folder=_at(folder, "skills"))
+        "skills", fine_tune(policy, both, steps, rows=rows, seed=seed, folder=_at(folder, "skills"))
     )
     if tilt_steps:
         tilt = fine_tune(
             policy,
-            mostly_direct,
+            tilted,
             tilt_steps,
-            rate=1e-3,
-            rows=8,
+            rate=tilt_rate,
+            rows=rows,
             warmup_steps=5,
             seed=seed,
             folder=_at(folder, "tilt"),

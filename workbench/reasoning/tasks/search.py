@@ -15,10 +15,13 @@ class Division:
 
     Thinking tries numbers, `x value`, until the value is b, and marks it `!`. `luck` is how often a try
     is planted to be right: with fewer successes to see, a small network never learns to recognise one.
+    `haste` is how often a solution gives up after a wrong try and answers with it: from such texts a base
+    learns to search, and to stop too early.
     """
 
     prime: int = 17
     luck: float = 0.25
+    haste: float = 0.0
     levels: tuple[int, ...] = (4, 8, 16)
     name: str = "division"
 
@@ -34,6 +37,8 @@ class Division:
         while wrong and rng.random() >= self.luck:
             x = wrong.pop()
             steps.append(f"{x} {a * x % self.prime} ?")
+            if self.haste and rng.random() < self.haste:
+                return Solution(" ".join(steps), str(x))
         return Solution(" ".join([*steps, f"{right} {b} !"]), str(right))
 
     def verify(self, question: str, answer: str) -> bool:

@@ -70,6 +70,32 @@ def test_the_training_forward_gives_the_samplers_probabilities_in_any_batch(poli
         assert torch.equal(token_logprobs(policy, rollouts, rows).logprobs, again.logprobs)
 
 
+@pytest.mark.parametrize("keep_routes", [False, True])
+def test_gradients_are_the_same_whether_a_prompt_is_read_once_or_with_every_answer(keep_routes):
+    """Prompts within and beyond the window of 32, answers from one token to 25, four rows a group."""
+    policy = new_policy(0, policy_config(initializer_range=0.2))
+    prompts = [PROMPTS[1], PROMPTS[2], [1, *range(10, 80), 3]]
+    drawn = sample(policy, prompts, 4, 25, seed=5, stop_tokens=range(40), keep_routes=keep_routes)
+    assert min(map(len, drawn.tokens)) == 1 and max(map(len, drawn.tokens)) > 16
+    rows = [9, 0, 4, 1, 11, 6, 10]
+    weight = torch.randn(len(rows), 25, generator=torch.Generator().manual_seed(1))
+
+    def read(row_groups: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        policy.zero_grad()
+        found = torch.zeros(len(rows), 25)
+        for group in row_groups:
+            scored = token_logprobs(policy, drawn, group)
+            width, places = scored.logprobs.shape[1], [rows.index(row) for row in group]
+            (scored.logprobs * weight[places, :width]).sum().backward()
+            found[places, :width] = scored.logprobs.detach()
+        return found, torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
+
+    once, gradient = read([rows])
+    alone, expected = read([[row] for row in rows])
+    torch.testing.assert_close(once, alone, rtol=0, atol=2e-5)
+    assert (gradient - expected).norm() < 1e-5 * expected.norm()
+
+
 def test_entropy_is_that_of_the_distribution(policy, rollouts):
     scored = token_logprobs(policy, rollouts, [0])
     with torch.no_grad():

@@ -137,9 +137,10 @@ class Cache:
         for row, (length, count) in enumerate(zip(self.lengths, counts, strict=True)):
             copies += self.blocks.prepare(row, length, length + count)
         self.grow()
-        for store in self.stores:
-            for source, target in copies:
-                store.pool[target] = store.pool[source]
+        if copies:
+            shared, own = torch.tensor(copies, device=self.layers[0].window.device).unbind(1)
+            for store in self.stores:
+                store.pool.index_copy_(0, own, store.pool.index_select(0, shared))
 
     def grow(self) -> None:
         """Enlarge the pools to hold every block in use. Doubling keeps the copying linear in the length."""
@@ -204,6 +205,8 @@ class Cache:
             layer.window = layer.window.index_select(0, index)
         for store in self.stores:
             store.tail = store.tail.index_select(0, index)
+            if store.pool.requires_grad:  # the graph of what was read still needs the numbers there
+                store.pool = store.pool.clone()
         self.lengths, self.furthest, self.origins, self.stored = (
             [values[source] for source in sources]
             for values in (self.lengths, self.furthest, self.origins, self.stored)

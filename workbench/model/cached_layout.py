@@ -82,7 +82,7 @@ class CachedLayout(Layout):
     def remember(self, ring: Tensor, tokens: Tensor) -> None:
         """Write this pass's tokens over the oldest ones. ring (b, r, c), tokens (b, s, c)."""
         chosen, slots = self._write(ring.shape[1])
-        new = tokens.detach().flatten(0, 1)
+        new = tokens.flatten(0, 1)
         ring.flatten(0, 1).index_copy_(0, slots, new if chosen is None else new.index_select(0, chosen))
 
     def _read(self, r: int, context: int) -> Tensor:
@@ -152,5 +152,5 @@ class CachedWindows(Windows):
         assert state is not None
         stored = self.layout.cache.entries(state, self.layout.row_blocks)
         if entries is not None:
-            stored.flat.index_copy_(0, stored.addresses(self.row, self.window), entries.detach())
+            stored.flat.index_copy_(0, stored.addresses(self.row, self.window), entries)
         return stored

@@ -118,8 +118,27 @@ class Transformer(nn.Module):
                 logits[:, begin : begin + streams.shape[1]] = self.lm_head(self.model.collapse(streams))
         return logits
 
-    def streams(self, input_ids: Tensor, *, sample_ids: Tensor | None = None) -> Tensor:
-        """The residual streams before the final collapse, in one pass: (b, s) -> (b, s, n, d)."""
+    def streams(
+        self,
+        input_ids: Tensor,
+        *,
+        sample_ids: Tensor | None = None,
+        cache: Cache | None = None,
+        counts: Sequence[int] | None = None,
+    ) -> Tensor:
+        """The residual streams before the final collapse, in one pass: (b, s) -> (b, s, n, d).
+
+        With a cache the tokens continue its rows, row i with the first counts[i] of its own. Unlike
+        `forward` this keeps gradients: what the cache holds becomes a part of the graph, so that several
+        continuations of a text can be trained on one reading of it (see Cache.reorder).
+        """
+        if cache is not None:
+            counts = [input_ids.shape[1]] * len(input_ids) if counts is None else counts
+            cache.prepare(counts)
+            layout = CachedLayout(self.model.rotary_emb, cache, counts, input_ids.shape[1])
+            streams = self.model(input_ids, layout, cache.layers)
+            cache.advance(counts)
+            return streams
         recompute = self.recompute_activations and torch.is_grad_enabled()
         return self.model(input_ids, self._layout(input_ids, sample_ids), recompute=recompute)
 

@@ -148,14 +148,13 @@ def _errors(what: str, who: str, results: list[Result]) -> dict[str, Any]:
 
 
 def _job_of_point(point: Point) -> Job:
-    row, layout = point.row, point.layout
-    assert layout is not None
+    row, layout = point.row, point.layouts[0]
     setup = setup_of(Row(chip=row["system"], model=row["model_path"], precision=row["precision"]))
     setup = dataclasses.replace(setup, drafts=point.drafts)
     return Job(
         model=_MODELS[setup.config_name], system=row["system"], backend=row["backend"], isl=int(row["isl"]),
         osl=int(row["osl"]), users=float(row["concurrency"]) / layout.instances, tp=layout.tp, dp=layout.dp,
-        moe_tp=layout.moe_tp, ep=layout.ep, is_split=row["mode"] != "agg", drafts=setup.draft_tokens,
+        moe_tp=layout.moe_tp, ep=layout.ep, is_split=point.is_split, drafts=setup.draft_tokens,
         accepted=setup.accepted, bits=row["precision"], chip=_told(setup.chip),
     )  # fmt: skip
 

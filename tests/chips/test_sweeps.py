@@ -61,7 +61,7 @@ def test_points_of_both_kinds_are_predicted_with_their_own_drafts():
     assert len(with_drafts) > 60
     stacks = current_engines()
     for point in with_drafts[:: len(with_drafts) // 4]:
-        plain = type(point)(point.number, point.row, point.layout)
+        plain = type(point)(point.number, point.row, point.layouts)
         assert point_result(point, stacks).predicted < point_result(plain, stacks).predicted
 
 

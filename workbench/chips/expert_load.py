@@ -22,9 +22,8 @@ def expert_load(
     is_even = busy_groups == 1 and not mapping.routing_skew
     if is_even or not config.num_experts_per_tok or not config.n_routed_experts:
         return mapping.expert_imbalance * busy_groups, 1.0
-    tokens = (
-        workload.batch * workload.tokens_computed * max(mapping.ep * mapping.moe_tp / mapping.attention_tp, 1)
-    )
+    run = workload.chunks()
+    tokens = run.batch * run.tokens_computed * max(mapping.ep * mapping.moe_tp / mapping.attention_tp, 1)
     even = experts_touched(tokens, config.n_routed_experts, config.num_experts_per_tok)
     skewed = skewed_experts_touched(
         tokens * busy_groups, config.n_routed_experts, config.num_experts_per_tok, mapping.routing_skew

@@ -112,7 +112,7 @@ def training_step(
         batch=recipe.micro_batch,
         recompute=recipe.recompute,
     )
-    stages = {}
+    stages: dict[int, Seconds] = {}
     for pair in _ranks(mapping.pp, recipe.schedule):
         for stage in set(pair) - stages.keys():
             cost = pass_cost(config, cluster, workload, mapping, precision, stage=stage)

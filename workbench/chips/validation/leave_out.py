@@ -20,10 +20,11 @@ from workbench.chips.validation.wording import plain
 # What each engine's rows can tell apart; the others keep their starting values.
 _DECODING = ("launch_share", "slowdown")
 CONSTANTS = {
-    "sglang": (*_DECODING, "dispatch_s", "older_dispatch_s", "arm_dispatch_s"),
+    "sglang": (*_DECODING, "draft_s", "dispatch_s", "older_dispatch_s", "arm_dispatch_s"),
     "sglang-v4": (*_DECODING, "draft_s", "dispatch_s", "older_dispatch_s", "arm_dispatch_s"),
     "trtllm": (*_DECODING, "draft_s", "dispatch_s", "older_dispatch_s"),
-    "vllm": (*_DECODING, "dispatch_s"),
+    "vllm": _DECODING,
+    "vllm-v4": (*_DECODING, "dispatch_s"),
     "vllm-ascend": (*_DECODING, "older_dispatch_s"),
     "cann-910": (*_DECODING, "draft_s"),
     "cann-950": (*_DECODING, "draft_s"),
@@ -34,7 +35,7 @@ CONSTANTS = {
     "mindspeed": ("slowdown",),
 }
 # A table of hundreds of points must not drown the rows of other systems: every so many of them count.
-EVERY = 6
+EVERY = 8
 # Results from which an engine has a scatter of its own.
 ENOUGH = 20
 # No engine is known better: two published runs of one set-up differ by as much.

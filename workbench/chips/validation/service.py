@@ -230,7 +230,7 @@ def riding(service: Service) -> Callable[[float], float]:
     choose for themselves: those without a prompt decode meanwhile, unless there are drafts.
     Source: sgl-project/sglang, scheduler.py, get_next_batch_to_run.
     """
-    if service.setup.engine in ("vllm", "vllm-ascend", "trtllm"):
+    if service.setup.engine in ("vllm", "vllm-v4", "vllm-ascend", "trtllm"):
         return lambda prompts: 1.0
     groups = service.prefill.dp
     if groups == 1 or service.setup.drafts.count:

@@ -17,6 +17,7 @@ from workbench.chips.validation.costs import step_band
 from workbench.chips.validation.rows import UNREADABLE, Result, Unpredictable, read_table
 from workbench.chips.validation.service import Service, band_of, decode_curve, state_of
 from workbench.chips.validation.serving_layout import ServingLayout, layout_of_point, listed_in_full
+from workbench.chips.validation.serving_recipes import Recipe, recipes_at, run_key
 from workbench.chips.validation.setup import (
     SKEW,
     Setup,
@@ -31,6 +32,7 @@ from workbench.config import ModelConfig
 
 NEEDED = ("system", "backend", "model_path", "precision", "mode", "isl", "osl", "concurrency", "tpot_ms")
 _BACKENDS = {"trtllm": "trtllm", "vllm": "vllm"}
+TWO_SPEEDS = "the file holds the same configuration at another speed: drafts on and off, unsaid which"
 # The benchmark draws lengths between 80 and 100 per cent of the nominal ones (InferenceX, range ratio 0.8).
 MEAN_LENGTH = 0.9
 
@@ -39,15 +41,20 @@ MEAN_LENGTH = 0.9
 class Point:
     """One row of the table by its number in the file; `reason` says why it is left out, if it is.
 
-    layout: what its parallel sizes mean; None where they cannot be read, for which `reason` then speaks.
-    drafts: those of its sweep.
+    layouts: what its parallel sizes may mean; none where they cannot be read, for which `reason` then speaks.
+    drafts: those of its sweep, or of the published run that it is (`is_published`).
     """
 
     number: int
     row: dict[str, str]
-    layout: ServingLayout | None
+    layouts: tuple[ServingLayout, ...]
     reason: str = ""
     drafts: Drafts = PLAIN
+    is_published: bool = False
+
+    @property
+    def is_split(self) -> bool:
+        return self.is_published or self.row["mode"] != "agg"
 
     @property
     def engine(self) -> str:
@@ -76,19 +83,28 @@ def serving_points(rows: list[dict[str, str]]) -> list[Point]:
     """All points of a table with their layouts and drafts, or the reason why there are none."""
     rows = [plain_point(row) for row in rows]
     timed = [(row, ms) for row in rows if (ms := _measured_ms(row)) is not None]
-    spread, drafted, full = _spreads(timed), drafting(timed), listed_in_full(rows)
-    doubt = "the file holds the same configuration at another speed: drafts on and off, unsaid which"
+    times, drafted, full = _times(timed), drafting(timed), listed_in_full(rows)
+    twice = {(run_key(row), row["tpot_ms"]) for row in rows if row.get("decode_num_workers")}
     points = []
     for number, row in enumerate(rows, start=1):
-        drafts = drafts_in(row, drafted)
-        layout, reason = None, doubt if drafts is None and spread[run_of(row)] > SAME_RUN else ""
+        layouts: tuple[ServingLayout, ...] = ()
+        recipes: list[Recipe] = []
+        reason, drafts = "", drafts_in(row, drafted)
+        alike = times[run_of(row)]
         try:
-            layout = layout_of_point(row, _config(row), full)
+            if (run_key(row), row["tpot_ms"]) not in twice:
+                recipes = recipes_at(row, _measured_ms(row), times[run_key(row)])
+            if recipes:
+                layouts, drafts = tuple(r.decode() for r in recipes), recipes[0].speculation()
+            elif drafts is None and alike and max(alike) > SAME_RUN * min(alike):
+                raise Unpredictable(TWO_SPEEDS)
+            else:
+                layouts = (layout_of_point(row, _config(row), full),)
         except Unpredictable as error:
-            reason = reason or str(error)
+            reason = str(error)
         except UNREADABLE as error:
-            reason = reason or f"not understood: {type(error).__name__} {error}"
-        points.append(Point(number, row, layout, reason, drafts or PLAIN))
+            reason = f"not understood: {type(error).__name__} {error}"
+        points.append(Point(number, row, layouts, reason, drafts or PLAIN, bool(recipes)))
     return points
 
 
@@ -107,17 +123,17 @@ def point_result(point: Point, engine_for: dict[str, Engine]) -> Result:
             raise Unpredictable(point.reason)
         if measured is None:
             raise Unpredictable("no time per output token is given")
-        assert point.layout is not None
-        predicted, low, high = _tpot_ms(point.row, point.layout, point.drafts, engine_for)
+        found = [_tpot_ms(point, layout, engine_for) for layout in point.layouts]
+        # Of several runs that the point may be, the middle; the bounds hold them all.
+        predicted = math.prod(ms for ms, _, _ in found) ** (1 / len(found))
         if not 0 < predicted < math.inf:
             raise Unpredictable("a size in the row is not a number")
     except Unpredictable as reason:
         return _result(point, measured, str(reason))
     except UNREADABLE as error:
         return _result(point, measured, f"not understood: {type(error).__name__} {error}")
-    return replace(
-        _result(point, measured, ""), predicted=predicted, lower=predicted * low, upper=predicted * high
-    )
+    lower, upper = min(ms * low for ms, low, _ in found), max(ms * high for ms, _, high in found)
+    return replace(_result(point, measured, ""), predicted=predicted, lower=lower, upper=upper)
 
 
 def _result(point: Point, measured: float | None, reason: str) -> Result:
@@ -126,19 +142,21 @@ def _result(point: Point, measured: float | None, reason: str) -> Result:
     )
 
 
-def _spreads(timed: Iterable[tuple[dict[str, str], float]]) -> dict[tuple[str, ...], float]:
-    """Slowest over fastest run of each configuration."""
+def _times(timed: Iterable[tuple[dict[str, str], float]]) -> dict[tuple[str, ...], list[float]]:
+    """Times of all points of each configuration and of each run."""
     times: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for row, ms in timed:
-        times[run_of(row)].append(ms)
-    return defaultdict(lambda: 1.0, {run: max(t) / min(t) for run, t in times.items()})
+        for key in (run_of(row), run_key(row)):
+            times[key].append(ms)
+    return times
 
 
 def _tpot_ms(
-    row: dict[str, str], layout: ServingLayout, drafts: Drafts, engine_for: dict[str, Engine]
+    point: Point, layout: ServingLayout, engine_for: dict[str, Engine]
 ) -> tuple[float, float, float]:
     """Milliseconds a token, and the bounds over that."""
-    setup, is_split = _setup(row, drafts), row["mode"] != "agg"
+    row, is_split = point.row, point.is_split
+    setup = _setup(row, point.drafts)
     users = _number(row, "concurrency")
     if users is None:
         raise Unpredictable("the number of users is not stated")
@@ -148,11 +166,8 @@ def _tpot_ms(
         users = min(users, own)
     load = Load(users, MEAN_LENGTH * float(row["isl"]), MEAN_LENGTH * float(row["osl"]), requests=10 * users)
     engine = engine_for[setup.engine]
-    room = setup.chip.device().need("memory_bytes") * engine.memory_share.value
-    fits = largest_batch(
-        setup.config, decode_workload(setup, load.input_tokens + load.output_tokens), mapping, room,
-        setup.precision, engine_bytes=engine.reserve_bytes.value,
-    )  # fmt: skip
+    # The run was run: where the engine's usual share of memory is too small, it had more of its interval.
+    fits = _fits(setup, load, mapping, engine, "value") or _fits(setup, load, mapping, engine, "upper")
     if fits < 1:
         raise Unpredictable("the model does not fit the layout that the row states")
     most = fits * mapping.dp * workers
@@ -162,10 +177,18 @@ def _tpot_ms(
         running = min(users, most)
         workload = decode_workload(setup, load.decode_context_tokens)
         band = step_band(setup, workload, mapping, engine, max(running / workers / mapping.dp, 1.0))
-        return step_s(running) * 1e3, *band
+        return step_s(running) / setup.accepted * 1e3, *band
     service = Service(setup, load, mapping, 1, mapping, 1, mapping.ranks, False, most)
     state = state_of(service, engine)
     return state.tpot_s * 1e3, *band_of(service, state, engine)
+
+
+def _fits(setup: Setup, load: Load, mapping: Mapping, engine: Engine, end: str) -> int:
+    """Sequences of one attention group that memory holds; end: of the interval of the engine's share."""
+    room = setup.chip.device().need("memory_bytes") * getattr(engine.memory_share, end)
+    reserve = engine.reserve_bytes.lower if end == "upper" else engine.reserve_bytes.value
+    workload = decode_workload(setup, load.input_tokens + load.output_tokens)
+    return largest_batch(setup.config, workload, mapping, room, setup.precision, engine_bytes=reserve)
 
 
 def _setup(row: dict[str, str], drafts: Drafts) -> Setup:

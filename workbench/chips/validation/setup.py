@@ -191,9 +191,9 @@ def engine_of(row: Row) -> str:
         return "trtllm"
     if "deepseek production" in low or "profile-data" in low or "deepseek profile" in low:
         return "deepseek"
-    if "vllm" in low:
-        return "vllm"
-    return "sglang-v4" if re.search(r"v4", row.model.lower()) else "sglang"
+    # V4's kernels are new code in every engine.
+    name = "vllm" if "vllm" in low else "sglang"
+    return f"{name}-v4" if "v4" in row.model.lower() else name
 
 
 def nearest_divisor(size: int, wanted: float) -> int:

@@ -132,3 +132,15 @@ def test_every_file_is_read_and_an_odd_key_is_refused(tmp_path):
     with pytest.raises(ValueError, match="name 'v4' is unknown; choose one of"):
         load_v41("v4")
     assert dataclasses.asdict(V41)["engram_compressed_vocab_size"] == 99_092
+
+
+def test_each_layer_reads_the_last_owner_at_or_before_it():
+    rows = counts.layer_rows(V41)
+    assert [row["entries"] for row in rows] == [None] * 2 + [2] * 6 + [8] * 6 + [14] * 6 + [20] * 20
+    selections = [2, 8, 14], [20, 24, 28, 32, 36]
+    expected = [None] * 2 + [i for i in selections[0] for _ in range(6)]
+    expected += [i for i in selections[1] for _ in range(4)]
+    assert [row["selection"] for row in rows] == expected
+    assert [row["layer"] for row in rows if row["has_memory"]] == [1, 14]
+    assert [row["layer"] for row in rows if row["feeds_draft"]] == [37, 38, 39]
+    assert sum(bool(row["is_encoder"]) for row in rows) == 20

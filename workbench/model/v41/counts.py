@@ -146,3 +146,28 @@ def prefill_flop(config: V41Config, tokens: npt.ArrayLike, *, replay: int | None
             if layer in config.index_source_layer_ids:
                 total = total + sign * index * clipped_sum(end, ratio, np.inf)
     return total
+
+
+def layer_rows(config: V41Config) -> list[dict[str, object]]:
+    """Layer by layer: whose entries it reads and whose selection, and what else sits there.
+
+    {"layer", "is_encoder", "mode", "ratio", "entries", "selection", "has_memory", "feeds_draft"}; entries
+    and selection are numbers of layers, None for a window alone.
+    """
+
+    def last(sources: tuple[int, ...], layer: int) -> int | None:
+        return max(i for i in sources if i <= layer) if config.layer_ratios[layer] else None
+
+    return [
+        {
+            "layer": layer,
+            "is_encoder": layer < config.num_hidden_layers // 2,
+            "mode": mode,
+            "ratio": config.layer_ratios[layer],
+            "entries": last(config.kv_source_layer_ids, layer),
+            "selection": last(config.index_source_layer_ids, layer),
+            "has_memory": layer in config.engram_layer_ids,
+            "feeds_draft": layer in config.dspark_target_layer_ids,
+        }
+        for layer, mode in enumerate(config.modes)
+    ]

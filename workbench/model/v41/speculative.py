@@ -9,12 +9,26 @@ Source: arXiv 2211.17192, algorithm 1; DeepSpec repository (June 2026) for the s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from workbench.model.sampling import GREEDY, RowUniforms, Sampling, draw
 from workbench.model.speculative import Acceptance, verify
 from workbench.model.v41.transformer import V41Transformer
+
+
+@dataclass(frozen=True)
+class BlockAcceptance(Acceptance):
+    """How the slots fared; checked[i] counts the passes that checked slot i + 1."""
+
+    checked: tuple[int, ...]
+
+    @property
+    def kept_share(self) -> float:
+        """The share of checked slots that was accepted."""
+        return sum(self.accepted) / max(sum(self.checked), 1)
 
 
 @torch.no_grad()
@@ -28,7 +42,7 @@ def generate_speculative(
     replay: int | None = None,
     markov: bool = True,
     least_confidence: float = 0.0,
-) -> tuple[list[int], Acceptance]:
+) -> tuple[list[int], BlockAcceptance]:
     """Continue one prompt (1, s), of which the decoder reads the last `replay` tokens: see `read`.
 
     A draft ends before the first slot that is less sure than asked.
@@ -48,7 +62,7 @@ def generate_speculative(
     uniforms = RowUniforms(sampling, generator, 1, model.device)
     logits, targets = model.read(input_ids, cache, replay=replay)
     token = draw(sampling.probabilities(logits[:, -1]), uniforms([0], 1)[:, 0])
-    out, passes, accepted_at = [int(token)], 0, [0] * slots
+    out, passes, accepted_at, checked_at = [int(token)], 0, [0] * slots, [0] * slots
     while len(out) < max_new_tokens:
         targets = targets[:, -window:]
         context = model.mtp.context(targets, torch.tensor([cache.length - 1], device=model.device))
@@ -67,4 +81,5 @@ def generate_speculative(
         token = torch.tensor([final], device=model.device)
         passes += 1
         accepted_at = [count + (n > i) for i, count in enumerate(accepted_at)]
-    return out[:max_new_tokens], Acceptance(passes, tuple(accepted_at))
+        checked_at = [count + (k > i) for i, count in enumerate(checked_at)]
+    return out[:max_new_tokens], BlockAcceptance(passes, tuple(accepted_at), tuple(checked_at))

@@ -103,6 +103,8 @@ def test_a_file_that_is_no_configuration_is_refused(text, message, tmp_path):
 def test_names_nobody_knows_are_answered_with_the_closest():
     with pytest.raises(ValueError, match="deepseek-v4-flash"):
         wb.load_config("deepseek-v4-falsh")
+    with pytest.raises(ValueError, match=r"is a V4.1, .*load_v41\('deepseek-v4.1-flash'\)"):
+        wb.load_config("deepseek-v4.1-flash")
     with pytest.raises(ValueError, match="did you mean index_topk"):
         wb.load_config("tiny").replace(index_top_k=3)
     with pytest.warns(UserWarning, match=r"index_top_k \(did you mean index_topk\?\)"):

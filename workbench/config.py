@@ -298,6 +298,11 @@ def load_config(name: str) -> ModelConfig:
     Raises:
         ValueError: no preset of that name; the message lists the closest.
     """
+    if (CONFIG_FOLDER / "v41" / f"{name}.json").is_file():
+        raise ValueError(
+            f"load_config: {name!r} is a V4.1, which is no ModelConfig; load it with "
+            f"workbench.model.load_v41({name!r})"
+        )
     if name not in presets():
         raise ValueError(unknown("preset", name, presets()))
     return ModelConfig.from_json(CONFIG_FOLDER / f"{name}.json")

@@ -22,6 +22,7 @@ from workbench.plots.chips import (
     time_text,
     waiting_rows,
 )
+from workbench.units import MIB
 
 
 def span(engine, stage, start, end, waits_for="", tile=0):
@@ -179,3 +180,15 @@ def test_chips_with_the_same_numbers_share_a_mark_and_those_without_stay_out():
     ]
     (trace,) = policy_figure(rows, [dict(tpp=4800, density=1, text="rule")], "title").data
     assert trace.text == ("H100, H800",) and trace.x == (15832.0,)
+
+
+def test_texts_of_close_marks_turn_away_from_each_other():
+    sizes = {"beside": 33, "core": 29, "shared": 50, "main": 81920}
+    rows = [
+        {"chip": "A", "level": level, "bytes": size * MIB, "low": size * MIB, "high": size * MIB}
+        for level, size in sizes.items()
+    ]
+    places = {t.name: t.textposition[0] for t in levels_figure(rows, "title").data}
+    assert places == {
+        "core": "bottom left", "beside": "top center", "shared": "bottom right", "main": "top center"
+    }  # fmt: skip

@@ -104,3 +104,9 @@ def test_the_explorer_follows_and_redraws_in_time():
     start = time.process_time()
     waves_figure("deepseek-v4-pro", "cloudmatrix384", 4096, 32, 1.0, 64)
     assert time.process_time() - start < 0.4
+
+
+def test_figures_call_models_by_their_makers_names():
+    assert {d["panel"] for d in rows.measured_gains("deepseek-v4-flash")} == {"DeepSeek-V4-Flash"}
+    title = waves_figure("deepseek-v4-pro", "b200", 8, 2, 0.0).layout.title.text
+    assert title.startswith("DeepSeek-V4-Pro: ")

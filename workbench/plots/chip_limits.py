@@ -42,8 +42,9 @@ def roofline_figure(
                 hovertemplate=f"{roof['format']}: {peak / TFLOP:,.0f} TFLOP/s<extra>{chip}</extra>", **at,
             )  # fmt: skip
             figure.add_scatter(
-                x=[right], y=[peak / TFLOP], mode="text", text=[roof["format"]], textposition="top left",
-                textfont={"size": 11, "color": GRAY}, showlegend=False, hoverinfo="skip", **at,
+                x=[right], y=[peak / TFLOP], mode="text", text=["&nbsp;" + roof["format"]],
+                textposition="middle right", cliponaxis=False, textfont={"size": 11, "color": GRAY},
+                showlegend=False, hoverinfo="skip", **at,
             )  # fmt: skip
         for i, (part, color) in enumerate(colors.items()):
             mine = [p for p in points if p["chip"] == chip and p["part"] == part]
@@ -59,8 +60,10 @@ def roofline_figure(
                 hovertemplate="%{text}: %{x:.3g} FLOP/byte, %{y:.3g} TFLOP/s<extra>" + chip + "</extra>",
                 **at,
             )  # fmt: skip
-    figure.update_xaxes(type="log", dtick=1)
-    figure.update_yaxes(type="log", dtick=1)
+    # Room for the names of formats, to the right of their ceilings.
+    figure.update_xaxes(type="log", dtick=1, range=[math.log10(left), math.log10(right) + 0.95])
+    low, high = min(p["low"] for p in points), max(roof["flop_per_s"] for roof in roofs)
+    figure.update_yaxes(type="log", dtick=1, range=[math.log10(end / TFLOP) for end in (low / 2, high * 2)])
     for column in range(columns):
         last = (len(chips) - 1 - column) // columns + 1
         figure.update_xaxes(title="FLOP per byte", showticklabels=True, row=last, col=column + 1)
@@ -113,23 +116,44 @@ def levels_figure(rows: Sequence[Row], title: str) -> go.Figure:
     """
     figure = go.Figure(layout={"template": "workbench", "title": title})
     chips = list(dict.fromkeys(row["chip"] for row in rows))
+    places: dict[tuple[str, str], str] = {}
+    for chip in chips:
+        here = [row for row in rows if row["chip"] == chip]
+        places |= {(chip, here[i]["level"]): place for i, place in _apart([_middle(r) for r in here]).items()}
     for i, (level, color) in enumerate(group_colors(row["level"] for row in rows).items()):
         mine = [row for row in rows if row["level"] == level]
-        middle = [row["bytes"] if row["bytes"] else (row["low"] * row["high"]) ** 0.5 for row in mine]
+        middle = [_middle(row) for row in mine]
         up = [(row["high"] - value) / MIB for row, value in zip(mine, middle, strict=True)]
         down = [(value - row["low"]) / MIB for row, value in zip(mine, middle, strict=True)]
         figure.add_scatter(
             name=level, mode="markers+text",
             x=[value / MIB for value in middle], y=[row["chip"] for row in mine],
-            marker={"color": [color if row["bytes"] else "white" for row in mine], "size": 14,
+            marker={"color": [color if row["bytes"] else "white" for row in mine], "size": 13,
                     "symbol": _SYMBOLS[i], "line": {"color": color, "width": 2}},
             error_x={"array": up, "arrayminus": down, "color": color, "thickness": 5, "width": 0},
             text=[size_text(value) if row["bytes"] else "?" for row, value in zip(mine, middle, strict=True)],
-            textposition="bottom center" if i % 2 else "top center", textfont={"size": 11, "color": INK},
+            textposition=[places[row["chip"], level] for row in mine], textfont={"size": 11, "color": INK},
             hovertemplate="%{y}: %{text}<extra>" + level + "</extra>",
         )  # fmt: skip
     figure.update_xaxes(title="bytes on one device, all cores together (MiB)", type="log", dtick=1)
     return figure.update_yaxes(categoryorder="array", categoryarray=chips[::-1], showgrid=True)
+
+
+def _middle(row: Row) -> float:
+    return row["bytes"] or math.sqrt(row["low"] * row["high"])
+
+
+def _apart(values: Sequence[float], decades: float = 0.3) -> dict[int, str]:
+    """Where the text of each mark on one logarithmic line stands: above and below in turn.
+
+    Two texts on the same side that are fewer decades apart turn away from each other.
+    """
+    order = sorted(range(len(values)), key=values.__getitem__)
+    turned = dict.fromkeys(order, "center")
+    for first, second in zip(order, order[2:], strict=False):
+        if math.log10(values[second] / values[first]) < decades:
+            turned |= {first: "left", second: "right"}
+    return {i: f"{('bottom', 'top')[place % 2]} {turned[i]}" for place, i in enumerate(order)}
 
 
 def size_text(size: float) -> str:

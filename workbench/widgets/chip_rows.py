@@ -19,6 +19,12 @@ SHOWN = {
     "ascend-910c": "Ascend 910C (die)", "ascend-950dt": "Ascend 950DT", "mlu590": "MLU590", "h20": "H20",
     "h800": "H800", "h200": "H200", "b200": "B200", "b300": "B300", "mi300x": "MI300X", "mi355x": "MI355X",
 }  # fmt: skip
+# What their makers call the presets.
+MODELS = {
+    "deepseek-v4-pro": "DeepSeek-V4-Pro", "deepseek-v4-flash": "DeepSeek-V4-Flash",
+    "deepseek-v3.2": "DeepSeek-V3.2", "deepseek-v3": "DeepSeek-V3", "kimi-k2": "Kimi-K2",
+    "qwen3-235b-a22b": "Qwen3-235B-A22B",
+}  # fmt: skip
 # The experts of a layer lie on so many devices; those of one device are what its kernels multiply.
 EXPERT_RANKS = 32
 TRACED = {
@@ -35,6 +41,11 @@ Row = dict[str, Any]
 def shown(chip: str) -> str:
     """A chip's name in figures."""
     return SHOWN.get(chip) or load_chip(chip).name
+
+
+def shown_model(preset: str) -> str:
+    """A model's name in figures."""
+    return MODELS.get(preset, preset)
 
 
 def layer(config: ModelConfig, workload: Workload) -> list[Operation]:

@@ -18,6 +18,7 @@ from workbench.widgets.chip_rows import (
     layer,
     pipeline_rows,
     shown,
+    shown_model,
     tokens_workload,
 )
 from workbench.widgets.explorer import Explorer
@@ -106,7 +107,10 @@ def react_explorer(picture: str | None = None) -> Explorer:
     slider, select = ipywidgets.SelectionSlider, ipywidgets.Dropdown
     heads, width = base.num_attention_heads, base.moe_intermediate_size
     controls = {
-        "model": select(options=["deepseek-v4-pro", "deepseek-v4-flash"], description="start from"),
+        "model": select(
+            options=[(shown_model(key), key) for key in ("deepseek-v4-pro", "deepseek-v4-flash")],
+            description="start from",
+        ),
         "tokens": slider(options=[1, 4, 16, 64, 128, 256], value=64, description="sequences"),
         "context_tokens": slider(options=[1024 * 4**i for i in range(6)], value=16384, description="context"),
         "index_topk": slider(options=[128, 256, 512, 1024, 2048, 4096], value=512),

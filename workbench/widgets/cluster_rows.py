@@ -29,6 +29,7 @@ from workbench.chips.waves import WAYS, layer_stages, makespan, schedule
 from workbench.config import ModelConfig, load_config
 from workbench.report import load_claims
 from workbench.units import MICROSECOND_S, MILLISECOND_S, gib
+from workbench.widgets.chip_rows import shown_model
 
 Row = dict[str, Any]
 COLLECTIVES: dict[str, Kind] = {
@@ -125,7 +126,7 @@ def gain_rows(
             chips = ranks // int(one.cluster(1).chip.logical_devices)
             stages = layer_stages(load_config(model), one.cluster(chips), at, ranks, precision=one.precision)
             gain = stages.in_turn / stages.in_waves(waves)
-            curves.append({"panel": model, "name": one.name, "tokens": at, "gain": gain})
+            curves.append({"panel": shown_model(model), "name": one.name, "tokens": at, "gain": gain})
         measured += measured_gains(model)
     return curves, measured
 
@@ -135,7 +136,7 @@ def measured_gains(model: str) -> list[Row]:
     short = model.removeprefix("deepseek-v4-")
     values = {value.name: value.printed for value in load_claims()["I3"].values}
     return [
-        {"panel": model, "tokens": int(name.removeprefix(f"{short}_")), "gain": gain}
+        {"panel": shown_model(model), "tokens": int(name.removeprefix(f"{short}_")), "gain": gain}
         for name, gain in values.items()
         if name.startswith(f"{short}_")
     ]

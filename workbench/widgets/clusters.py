@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from workbench.chips.systems import load_system, systems
 from workbench.plots.clusters import schedule_figure
+from workbench.widgets.chip_rows import shown_model
 from workbench.widgets.cluster_rows import schedule_rows
 from workbench.widgets.explorer import Explorer
 
@@ -27,9 +28,8 @@ def waves_figure(model: str, system: str, tokens: int, waves: int, skew: float, 
     spans, heads, _ = schedule_rows(model, system, tokens, wave_loads(waves, skew), ranks)
     name = load_system(system).name
     unit = "token" if tokens == 1 else "tokens"
-    return schedule_figure(
-        spans, heads, f"{model}: one expert layer, {tokens:,} {unit} a rank, EP{ranks}, {name}"
-    )
+    title = f"{shown_model(model)}: one expert layer, {tokens:,} {unit} a rank, EP{ranks}, {name}"
+    return schedule_figure(spans, heads, title)
 
 
 def waves_explorer(picture: str | None = None) -> Explorer:
@@ -37,7 +37,9 @@ def waves_explorer(picture: str | None = None) -> Explorer:
     slider, select = ipywidgets.SelectionSlider, ipywidgets.Dropdown
     names = [(load_system(key).name, key) for key in systems()]
     controls = {
-        "model": select(options=["deepseek-v4-flash", "deepseek-v4-pro"]),
+        "model": select(
+            options=[(shown_model(key), key) for key in ("deepseek-v4-flash", "deepseek-v4-pro")]
+        ),
         "system": select(options=names, value="b200"),
         "tokens": slider(options=[2**i for i in range(16)], value=512, description="tokens a rank"),
         "waves": slider(options=[1, 2, 3, 4, 6, 8, 12, 16, 32], value=8),

@@ -18,16 +18,9 @@ from workbench.chips.systems import System, load_system, systems
 from workbench.config import CSA, HCA, ModelConfig, load_config
 from workbench.plots.serving import serving_figure
 from workbench.units import HOUR_S, MILLION, MILLISECOND_S, gib
+from workbench.widgets.chip_rows import MODELS, shown_model
 from workbench.widgets.explorer import Explorer
 
-MODELS = (
-    "deepseek-v4-pro",
-    "deepseek-v4-flash",
-    "deepseek-v3.2",
-    "deepseek-v3",
-    "kimi-k2",
-    "qwen3-235b-a22b",
-)
 # Tokens a step by drafts: V4-Pro on code with thinking (InferenceX golden curves, 2026).
 ACCEPTED = {0: None, 1: 1.79, 2: 2.27, 3: 2.49}
 KINDS = {
@@ -119,7 +112,7 @@ def explorer_figure(
     ]  # fmt: skip
     ends = made.step_s.lower / per_step / MILLISECOND_S, made.step_s.upper / per_step / MILLISECOND_S
     title = (
-        f"{model} on {chips} × {one.name}: {tpot / MILLISECOND_S:.1f} ms a token "
+        f"{shown_model(model)} on {chips} × {one.name}: {tpot / MILLISECOND_S:.1f} ms a token "
         f"({ends[0]:.0f} to {ends[1]:.0f}), "
         f"{rate:,.0f} tok/s and chip<br><sup>{_cost_text(chip.key, rate)}; limit: {made.limiting}</sup>"
     )
@@ -152,7 +145,7 @@ def serving_explorer(picture: str | None = None) -> Explorer:
     slider, select = ipywidgets.SelectionSlider, ipywidgets.Dropdown
     names = [(load_system(key).name, key) for key in systems()]
     controls = {
-        "model": select(options=MODELS),
+        "model": select(options=[(name, key) for key, name in MODELS.items()]),
         "system": select(options=names, value="atlas-950-superpod"),
         "chips": slider(options=[4, 8, 16, 32, 64, 128], value=64),
         "formats": select(options=["as served", *precisions()]),

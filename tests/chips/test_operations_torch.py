@@ -99,12 +99,18 @@ def one_query_a_range(s, block, most):
     return ((i, i + 1, 1) for i in range(s))
 
 
+def mixed_by_products(weights, x, onto=None):
+    return torch.bmm(weights, x) if onto is None else onto.baddbmm_(weights, x)
+
+
 @pytest.fixture
 def exact(monkeypatch):
     monkeypatch.setattr(v4_attention, "query_ranges", one_query_a_range)
     monkeypatch.setattr(v4_attention, "DENSE_FACTOR", 1)
     # The network writes the Sinkhorn sums as products; the list counts them as vector work.
     monkeypatch.setattr(hyper_connections, "sinkhorn", lambda logits, *_: logits.softmax(dim=-1))
+    # The network adds streams up where a product would be small; the list counts all mixing as products.
+    monkeypatch.setattr(hyper_connections, "_mixed", mixed_by_products)
     monkeypatch.setattr(latent_attention, "RANGE_ELEMENTS", 1)
 
 

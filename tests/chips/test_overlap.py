@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.chips.overlap import ExpertStages, expert_stages, two_batches
@@ -30,6 +30,7 @@ def scheduled(stages: ExpertStages, waves: int) -> float:
     return max(last, *free.values())
 
 
+@settings(deadline=None)
 @given(times, times, times, times, times, st.integers(1, 12))
 def test_waves_are_close_to_an_event_by_event_schedule(dispatch, up, activation, down, combine, waves):
     stages = ExpertStages(dispatch, up, activation, down, combine)
@@ -40,6 +41,7 @@ def test_waves_are_close_to_an_event_by_event_schedule(dispatch, up, activation,
     assert abs(ours - exact) <= stages.in_turn / waves + 1e-9
 
 
+@settings(deadline=None)
 @given(st.lists(times, min_size=5, max_size=5))
 def test_one_wave_is_one_stage_after_the_other_and_more_waves_never_hurt(parts):
     stages = ExpertStages(*parts)

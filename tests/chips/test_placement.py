@@ -4,12 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.chips.placement import chosen, imbalance, popularity, rank_loads
 
 
+@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 3), st.integers(0, 99))
 def test_no_work_is_lost_and_ranks_hold_equally_many(ranks, places, extra, seed):
     random = np.random.default_rng(seed)

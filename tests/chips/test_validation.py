@@ -322,7 +322,7 @@ def test_a_kernel_row_says_which_cell_is_not_understood(tmp_path, name, cell, re
         writer = csv.DictWriter(file, list(first))
         writer.writeheader()
         writer.writerows([first | {name: cell}, first])
-    broken, whole = validate(kernels=target)
+    broken, whole = validate(kernels=str(target))
     assert reason in broken.excluded and whole.predicted
 
 

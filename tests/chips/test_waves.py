@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.chips import load_cluster
@@ -19,6 +19,7 @@ stages_of = st.builds(ExpertStages, times, times, times, times, times)
 loads_of = st.lists(st.floats(0.1, 5.0), min_size=1, max_size=9)
 
 
+@settings(deadline=None)
 @given(stages_of, loads_of, st.sampled_from(WAYS))
 def test_engines_do_one_thing_at_a_time_and_all_work_is_done_once(stages, loads, way):
     spans = schedule(stages, loads, way)
@@ -31,6 +32,7 @@ def test_engines_do_one_thing_at_a_time_and_all_work_is_done_once(stages, loads,
         assert sum(s.end_s - s.start_s for s in mine) == pytest.approx(getattr(stages, stage.name))
 
 
+@settings(deadline=None)
 @given(stages_of, loads_of, st.sampled_from(WAYS))
 def test_a_wave_passes_its_stages_in_order(stages, loads, way):
     spans = schedule(stages, loads, way)
@@ -39,18 +41,21 @@ def test_a_wave_passes_its_stages_in_order(stages, loads, way):
         assert all(later.start_s >= earlier.end_s - 1e-9 for earlier, later in itertools.pairwise(mine))
 
 
+@settings(deadline=None)
 @given(stages_of, loads_of)
 def test_in_turn_is_the_sum_and_one_wave_knows_no_overlap(stages, loads):
     assert makespan(schedule(stages, loads, "in turn")) == pytest.approx(stages.in_turn)
     assert makespan(schedule(stages, [1.0], "in waves")) == pytest.approx(stages.in_turn)
 
 
+@settings(deadline=None)
 @given(stages_of)
 def test_many_small_waves_in_pairs_reach_the_longer_of_each_pair(stages):
     # Whatever the parts, a wave of a hundredth is all that cannot overlap.
     assert makespan(schedule(stages, [1.0] * 100, "in pairs")) == pytest.approx(stages.in_pairs, rel=0.03)
 
 
+@settings(deadline=None)
 @given(stages_of, st.integers(1, 12))
 def test_equal_waves_are_close_to_the_closed_form(stages, waves):
     closed = float(stages.in_waves(waves))

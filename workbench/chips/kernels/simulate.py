@@ -112,7 +112,7 @@ def kernel_times(
     place = np.argsort(order)[inverse]
     distinct = [distinct[i] for i in order]
     some = [operations[i] for i in distinct]
-    shape = np.broadcast_shapes(*{np.shape(v) for row in rows for v in row}) if is_sweep else ()
+    shape = _shape(rows) if is_sweep else ()
     settings = math.prod(shape)
     run = Run(chip, calibration or load_calibration(), settings, is_warm=is_warm, is_grid=is_sweep)
     if table is None:
@@ -182,7 +182,7 @@ def join(core: Array, memory: Array, overlap: Any) -> Array:
 
 def lay_out(rows: Sequence[tuple[Any, ...]]) -> tuple[Sizes, tuple[int, ...]]:
     """The sizes of all operations side by side, flat; and the shape of one. rows: FIELDS of each."""
-    shape = np.broadcast_shapes(*{np.shape(v) for row in rows for v in row})
+    shape = _shape(rows)
     table = np.empty((len(FIELDS), len(rows), *shape))
     for i, row in enumerate(rows):
         for j, value in enumerate(row):
@@ -213,6 +213,16 @@ def _grid(rows: Sequence[tuple[Any, ...]], shape: tuple[int, ...]) -> Sizes:
     return found
 
 
+def _shape(rows: Sequence[tuple[Any, ...]]) -> tuple[int, ...]:
+    """The shape of all sizes together; plain numbers, most of them, have none."""
+    return np.broadcast_shapes(*{np.shape(v) for row in rows for v in row if not isinstance(v, float | int)})
+
+
+def _gathers(operation: Operation) -> bool:
+    some = operation.gather_bytes
+    return bool(some if isinstance(some, float | int) else np.any(some))
+
+
 def _check(sizes: Sizes, operations: Sequence[Operation]) -> None:
     for name, values in sizes.items():
         if not values.min() >= 0:  # a NaN is not
@@ -233,7 +243,7 @@ def _distinct(
     inverse: list[int] = []
     for i, (op, row, starts) in enumerate(zip(operations, rows, launched, strict=True)):
         key = (
-            op.kind, op.weight, op.activation, op.output, starts, bool(np.any(op.gather_bytes)),
+            op.kind, op.weight, op.activation, op.output, starts, _gathers(op),
             *[v.tobytes() if isinstance(v, np.ndarray) else v for v in row],
         )  # fmt: skip
         if key not in first:

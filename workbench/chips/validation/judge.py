@@ -46,9 +46,9 @@ def current_engines() -> dict[str, Engine]:
 
 
 def validate(
-    measurements: Path | None = None,
-    kernels: Path | None = None,
-    serving: Path | None = None,
+    measurements: Path | str | None = None,
+    kernels: Path | str | None = None,
+    serving: Path | str | None = None,
     engine_for: dict[str, Engine] | None = None,
 ) -> list[Result]:
     """Predictions for every row of up to three tables, in their order.

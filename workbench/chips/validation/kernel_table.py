@@ -30,7 +30,7 @@ NEEDED = (
 NO_TIME = "the sizes in the row lead to no time"
 
 
-def table_results(path: Path, calibration: Calibration | None = None) -> list[Result]:
+def table_results(path: Path | str, calibration: Calibration | None = None) -> list[Result]:
     """Every row of a kernel table: products, experts, attention modules, mixing, and collectives.
 
     Raises:

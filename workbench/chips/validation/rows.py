@@ -136,7 +136,7 @@ UNREADABLE = (
 )
 
 
-def read_table(path: Path, needed: Iterable[str]) -> list[dict[str, str]]:
+def read_table(path: Path | str, needed: Iterable[str]) -> list[dict[str, str]]:
     """The rows of a CSV file as dictionaries of text; empty cells are "". Semicolons or tabs may part them.
 
     Raises:
@@ -144,7 +144,7 @@ def read_table(path: Path, needed: Iterable[str]) -> list[dict[str, str]]:
     """
     named = {name.replace(" ", "_"): name for name in needed}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
             file.seek(0)
             reader = csv.DictReader(file, delimiter=max(",;\t", key=first.count))
@@ -164,7 +164,7 @@ def read_table(path: Path, needed: Iterable[str]) -> list[dict[str, str]]:
     return [{key: (value or "").strip() for key, value in row.items() if key} for row in rows]
 
 
-def read_measurements(path: Path) -> list[Row]:
+def read_measurements(path: Path | str) -> list[Row]:
     """The rows of a table with the columns of measurements.csv."""
     names = {field.name for field in fields(Row)}
     needed = ("id", "chip", "model", "phase", "metric", "value", "unit")

@@ -65,7 +65,7 @@ class Point:
         return f"{self.row['system']} {self.row['backend']}"
 
 
-def serving_results(path: Path, engine_for: dict[str, Engine]) -> list[Result]:
+def serving_results(path: Path | str, engine_for: dict[str, Engine]) -> list[Result]:
     """Time per output token of every point; contradictory and ambiguous points are left out with a reason.
 
     Raises:

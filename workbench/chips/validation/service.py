@@ -177,7 +177,7 @@ def _finish(
 ) -> Service:  # fmt: skip
     fits = _fits(setup, load.input_tokens + load.output_tokens, decode, engine)
     if fits < 1:
-        raise Unpredictable("the model does not fit the layout that the row states")
+        raise Unpredictable("the model does not fit the layout that is stated, or else customary: TP8")
     return Service(
         setup, load, decode, instances, prefill, others, devices, is_split,
         min(fits * decode.dp * instances, most),

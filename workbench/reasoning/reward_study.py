@@ -2,12 +2,18 @@
 
     python -m workbench.reasoning.reward_study
 
+    addition    the base adds digit by digit and was then tilted towards answering at once
+    parity      likewise, with fewer steps of both
+    division    the base searches and was then tilted by hasty solutions, which give up
+
 One more family stands in `effort_study`: its base, and its effort "max", whose tokens cost nothing.
-Every seed has a base of its own. The test problems of a family are the same for all seeds; the policy
-that is measured is the last one, whatever came before. Results are written one by one.
+Every seed has a base of its own. The test problems of a family are the same for all seeds, of division
+all there are; the policy that is measured is the last one, whatever came before. Results are written one
+by one.
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,45 +22,80 @@ import torch
 
 from workbench.reasoning.evaluation import Evaluation, evaluate
 from workbench.reasoning.measures import bootstrap
-from workbench.reasoning.pipelines import ZERO, base, r1_zero
+from workbench.reasoning.pipelines import ZERO, Rows, base, r1_zero
 from workbench.reasoning.policy import new_policy
 from workbench.reasoning.recipe import RLRecipe
-from workbench.reasoning.tasks import Addition, Parity, draw_problems
+from workbench.reasoning.tasks import Addition, Division, Parity, draw_problems
 from workbench.reasoning.tasks.problem import Family
 from workbench.training.records import FOLDER, Records
 
 COMMAND = "python -m workbench.reasoning.reward_study"
 RECORD = FOLDER / "reward.json"
 SEEDS = (0, 1, 2)
-N_TEST, ANSWERS = 100, 8
-
-
-SHORT = replace(ZERO, max_new_tokens=24)
-MUON = replace(SHORT, optimizer="muon", minibatches=4)
+ANSWERS = 16
+CAPS = (8, 11, 17, 26, 80)  # tokens within which an answer must have ended
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A family, how long its base and its reinforcement are, and by which recipe."""
+    """A family, how its base is taught, and how it is reinforced.
+
+    Args:
+        stages: numbers of steps, each with its recipe, one after the other.
+        n_test: held-out problems, and as many of the training side to hold against them.
+    """
 
     family: Family
-    base_steps: int
-    rl_steps: int
-    recipe: RLRecipe = SHORT
+    teach: Callable[..., Rows]
+    stages: tuple[tuple[int, RLRecipe], ...]
+    n_test: int = 100
+
+    @property
+    def rl_steps(self) -> int:
+        return sum(steps for steps, _ in self.stages)
 
 
+SEARCH = Division(levels=(16,))  # every pair alike
+SHORT = replace(ZERO, max_new_tokens=24)
+LONG = replace(ZERO, max_new_tokens=80)
 TRIALS = {
-    "addition": Trial(Addition(), 600, 50, MUON),
-    "parity": Trial(Parity(), 200, 60),
+    "addition": Trial(
+        Addition(),
+        partial(
+            base, families=[Addition()], steps=700, rows=16, thinking=0.95, tilt_steps=30, tilt_rate=2e-3
+        ),
+        ((100, SHORT), (20, replace(SHORT, rate=5e-5))),
+    ),
+    "parity": Trial(Parity(), partial(base, families=[Parity()], steps=200), ((60, SHORT),)),
+    "division": Trial(
+        SEARCH,
+        partial(
+            base,
+            families=[SEARCH],
+            steps=1000,
+            rows=12,
+            thinking=1.0,
+            tilt_steps=30,
+            tilted_thinking=1.0,
+            tilted_families=[replace(SEARCH, haste=0.6)],
+        ),
+        ((60, LONG), (40, replace(LONG, rate=1e-4))),
+        n_test=42,
+    ),
 }
 
 
 def summary(found: Evaluation) -> dict[str, Any]:
-    """Accuracy and pass@k with intervals over problems, length, and thinking."""
+    """Accuracy and pass@k with intervals over problems, length, thinking, and what fewer tokens allow."""
     return {
         "accuracy": list(found.accuracy),
-        "pass": {str(k): list(found.pass_at(k)) for k in (1, 2, 4, 8)},
+        "pass": {str(k): list(found.pass_at(k)) for k in (1, 2, 4, 8, 16)},
+        # Answers come token by token: with a lower cap the same ones are cut off.
+        "within": {
+            str(cap): list(bootstrap((found.is_right & (found.tokens <= cap)).mean(axis=1))) for cap in CAPS
+        },
         "tokens": found.mean_tokens,
+        "cut_off": float(1 - found.stopped.mean()),
         "thinks": float(found.thinks.mean()),
         "right_when_thinking": float(found.is_right[found.thinks].mean()) if found.thinks.any() else None,
         "right_at_once": float(found.is_right[~found.thinks].mean()) if not found.thinks.all() else None,
@@ -64,17 +105,23 @@ def summary(found: Evaluation) -> dict[str, Any]:
 def run(name: str, seed: int) -> dict[str, Any]:
     """One family and seed: the base, the steps, what reward left, and the gain paired over problems."""
     trial, policy = TRIALS[name], new_policy(seed)
-    for _ in base(policy, [trial.family], trial.base_steps, seed=seed):
+    for _ in trial.teach(policy, seed=seed):
         pass
-    test = draw_problems(trial.family, N_TEST, 1, is_held_out=True, are_different=True)
-    ask = partial(evaluate, problems=test, answers=ANSWERS, max_new_tokens=trial.recipe.max_new_tokens)
-    before = ask(policy)
-    steps = list(r1_zero(policy, [trial.family], trial.rl_steps, recipe=trial.recipe, seed=seed))
-    after = ask(policy)
+    test, known = (
+        draw_problems(trial.family, trial.n_test, 1, is_held_out=side, are_different=True)
+        for side in (True, False)
+    )
+    ask = partial(evaluate, policy, answers=ANSWERS, max_new_tokens=trial.stages[0][1].max_new_tokens)
+    before, before_known = ask(test), ask(known)
+    steps: list[dict[str, Any]] = []
+    for number, (count, recipe) in enumerate(trial.stages):  # each stage has questions of its own
+        for row in r1_zero(policy, [trial.family], count, recipe=recipe, seed=seed + 100 * number):
+            steps.append(row | {"step": len(steps) + 1})
+    after, after_known = ask(test), ask(known)
     print(name, seed, before.accuracy, after.accuracy, flush=True)
     return {
-        "before": summary(before),
-        "after": summary(after),
+        "before": summary(before) | {"training": list(before_known.accuracy)},
+        "after": summary(after) | {"training": list(after_known.accuracy)},
         "gain": list(bootstrap(after.is_right.mean(axis=1) - before.is_right.mean(axis=1))),
         "steps": [
             {

@@ -2,9 +2,10 @@
 
     python -m workbench.reasoning.reward_study
 
-    addition    the base adds digit by digit and was then tilted towards answering at once
-    parity      likewise, with fewer steps of both
-    division    the base searches and was then tilted by hasty solutions, which give up
+    addition            the base adds digit by digit and was then tilted towards answering at once
+    parity              likewise, with fewer steps of both
+    division            the base searches and was then tilted by hasty solutions, which give up
+    division, longer    a longer tilt, more steps of reward, and twice the tokens
 
 One more family stands in `effort_study`: its base, and its effort "max", whose tokens cost nothing.
 Every seed has a base of its own. The test problems of a family are the same for all seeds, of division
@@ -31,9 +32,8 @@ from workbench.training.records import FOLDER, Records
 
 COMMAND = "python -m workbench.reasoning.reward_study"
 RECORD = FOLDER / "reward.json"
-SEEDS = (0, 1, 2)
 ANSWERS = 16
-CAPS = (8, 11, 17, 26, 80)  # tokens within which an answer must have ended
+CAPS = (8, 11, 17, 26, 80, 160)  # tokens within which an answer must have ended
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,14 @@ class Trial:
     Args:
         stages: numbers of steps, each with its recipe, one after the other.
         n_test: held-out problems, and as many of the training side to hold against them.
+        seeds: 3 to 5 where 0 to 2 had a part in settling the recipe.
     """
 
     family: Family
     teach: Callable[..., Rows]
     stages: tuple[tuple[int, RLRecipe], ...]
     n_test: int = 100
+    seeds: tuple[int, ...] = (0, 1, 2)
 
     @property
     def rl_steps(self) -> int:
@@ -58,29 +60,35 @@ class Trial:
 SEARCH = Division(levels=(16,))  # every pair alike
 SHORT = replace(ZERO, max_new_tokens=24)
 LONG = replace(ZERO, max_new_tokens=80)
+LONGER = replace(ZERO, max_new_tokens=160)
+search = partial(
+    base,
+    families=[SEARCH],
+    steps=1000,
+    rows=12,
+    thinking=1.0,
+    tilted_thinking=1.0,
+    tilted_families=[replace(SEARCH, haste=0.6)],
+)
 TRIALS = {
     "addition": Trial(
         Addition(),
         partial(
             base, families=[Addition()], steps=700, rows=16, thinking=0.95, tilt_steps=30, tilt_rate=2e-3
         ),
-        ((100, SHORT), (20, replace(SHORT, rate=5e-5))),
+        ((180, SHORT), (20, replace(SHORT, rate=5e-5))),
+        seeds=(3, 4, 5),
     ),
     "parity": Trial(Parity(), partial(base, families=[Parity()], steps=200), ((60, SHORT),)),
     "division": Trial(
+        SEARCH, partial(search, tilt_steps=30), ((60, LONG), (40, replace(LONG, rate=1e-4))), n_test=42
+    ),
+    "division, longer": Trial(
         SEARCH,
-        partial(
-            base,
-            families=[SEARCH],
-            steps=1000,
-            rows=12,
-            thinking=1.0,
-            tilt_steps=30,
-            tilted_thinking=1.0,
-            tilted_families=[replace(SEARCH, haste=0.6)],
-        ),
-        ((60, LONG), (40, replace(LONG, rate=1e-4))),
+        partial(search, tilt_steps=40),
+        ((80, LONGER), (40, replace(LONGER, rate=1e-4))),
         n_test=42,
+        seeds=(3, 4, 5),
     ),
 }
 
@@ -140,12 +148,12 @@ def read_study() -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--families", nargs="*", default=list(TRIALS), choices=list(TRIALS))
-    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
+    parser.add_argument("--trials", nargs="*", default=list(TRIALS), choices=list(TRIALS))
+    parser.add_argument("--seeds", nargs="*", type=int, help="those of the trial if not given")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    for name in chosen.families:
-        for seed in chosen.seeds:
+    for name in chosen.trials:
+        for seed in chosen.seeds or TRIALS[name].seeds:
             Records(RECORD, COMMAND).get({"family": name, "seed": seed}, partial(run, name, seed))
 
 

@@ -1,5 +1,7 @@
 """A training step: its parts add up, published runs come out near, and every knob turns the right way."""
 
+import dataclasses
+
 import pytest
 
 from workbench.accounting.training import training_flop_per_token
@@ -100,3 +102,10 @@ def test_v4_counts_its_own_flop_and_goodput_costs_hours():
 def test_what_makes_no_sense_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_dualpipe_says_so_where_a_chip_has_no_cores_for_its_traffic():
+    cluster = load_cluster("h800", chips=2048)
+    small = dataclasses.replace(cluster, chip=dataclasses.replace(cluster.chip, matrix_cores=20.0))
+    with pytest.raises(ValueError, match="has 20 cores; DualPipe takes 20 of them"):
+        beside_traffic(engine("dualpipe"), small, RECIPE)

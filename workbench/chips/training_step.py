@@ -143,10 +143,19 @@ def _ranks(stages: int, schedule: Schedule) -> list[tuple[int, int]]:
 
 
 def beside_traffic(engine: Engine, cluster: Cluster, recipe: Recipe) -> Engine:
-    """The engine where some cores do nothing but carry tokens: kernels have the others."""
+    """The engine where some cores do nothing but carry tokens: kernels have the others.
+
+    Raises:
+        ValueError: DualPipe on a chip that has no other cores.
+    """
     cores = cluster.chip.matrix_cores
     if recipe.schedule != "dualpipe" or cluster.chip.family != "sm" or not cores:
         return engine
+    if cores <= CARRYING_CORES:
+        raise ValueError(
+            f"training_step: {cluster.chip.key} has {cores:g} cores; DualPipe takes {CARRYING_CORES} of them "
+            f"to carry tokens; choose another schedule"
+        )
     slow, share = engine.slowdown, cores / (cores - CARRYING_CORES)
     ends = {name: getattr(slow, name) * share for name in ("value", "lower", "upper")}
     return replace(engine, slowdown=replace(slow, **ends))

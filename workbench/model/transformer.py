@@ -24,6 +24,7 @@ from workbench.model.initialise import initialise
 from workbench.model.layout import Layout, PackedLayout
 from workbench.model.loss import IGNORED, linear_cross_entropy
 from workbench.model.mtp import MTPBlock
+from workbench.model.network import Network
 from workbench.model.one_token import one_token
 from workbench.model.padding import Padding
 from workbench.model.prompts import Prompts
@@ -33,7 +34,7 @@ from workbench.model.v4_config import v4_config
 PASS_TOKENS = 1024  # tokens of one inference pass: their activations stay in a processor's cache
 
 
-class Transformer(nn.Module):
+class Transformer(Network):
     """A V4 model for a configuration, with fresh weights.
 
     `model(input_ids)` gives the logits of the next token at every position.
@@ -63,15 +64,6 @@ class Transformer(nn.Module):
         self.mtp = nn.ModuleList(MTPBlock(v4) for _ in range(v4.num_nextn_predict_layers))
         if self.device.type != "meta":
             initialise(self, v4.initializer_range, generator)
-
-    @property
-    def device(self) -> torch.device:
-        return self.lm_head.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the linear weights: norms and residual mixing stay fp32."""
-        return self.lm_head.weight.dtype
 
     def forward(
         self,

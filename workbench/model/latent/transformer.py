@@ -21,6 +21,7 @@ from workbench.model.latent.attention import LatentAttention
 from workbench.model.latent.cache import LatentCache, LatentState
 from workbench.model.latent.experts import LatentMoE, SwiGLU
 from workbench.model.latent.latent_config import LatentConfig, latent_config, yarn_magnitudes
+from workbench.model.network import Network
 from workbench.model.norms import RMSNorm
 from workbench.model.rope import RotaryEmbedding
 
@@ -93,7 +94,7 @@ class LatentTrunk(nn.Module):
         return self.norm(x)
 
 
-class LatentTransformer(nn.Module):
+class LatentTransformer(Network):
     """A V3, Kimi K2 or V3.2 model for a configuration, with fresh weights.
 
     `model(input_ids)` gives the logits of the next token at every position. With a cache, it continues
@@ -115,15 +116,6 @@ class LatentTransformer(nn.Module):
         self.mtp = nn.ModuleList(LatentMTPBlock(latent) for _ in range(latent.num_nextn_predict_layers))
         if self.device.type != "meta":
             initialise(self, latent.initializer_range, generator)
-
-    @property
-    def device(self) -> torch.device:
-        return self.lm_head.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the linear weights: norms stay fp32."""
-        return self.lm_head.weight.dtype
 
     def forward(self, input_ids: Tensor, *, cache: LatentCache | None = None) -> Tensor:
         """Logits of the next token at every position.

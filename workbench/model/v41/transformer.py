@@ -22,6 +22,7 @@ from workbench.model.hyper_connections import collapse
 from workbench.model.initialise import initialise
 from workbench.model.layout import Layout, PackedLayout
 from workbench.model.loss import linear_cross_entropy
+from workbench.model.network import Network
 from workbench.model.norms import RMSNorm
 from workbench.model.rope import RotaryEmbedding
 from workbench.model.v41.cache import V41Cache
@@ -92,7 +93,7 @@ class V41Trunk(nn.Module):
         return self.norm(collapse(*carry))
 
 
-class V41Transformer(nn.Module):
+class V41Transformer(Network):
     """A V4.1 model for a configuration, with fresh weights.
 
     `model(input_ids)` gives the logits of the next token at every position. Positions with image_token_id
@@ -124,14 +125,6 @@ class V41Transformer(nn.Module):
         self.mtp = DSpark(config)
         if self.device.type != "meta":
             initialise(self, config.initializer_range, generator)
-
-    @property
-    def device(self) -> torch.device:
-        return self.lm_head.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.lm_head.weight.dtype
 
     def forward(
         self, input_ids: Tensor, *, sample_ids: Tensor | None = None, pictures: Tensor | None = None
